@@ -64,6 +64,15 @@ class DataError(BatchgenError):
     exit_code = ExitCode.ENVIRONMENT
 
 
+class AddressError(ValueError):
+    """Text that is not an address that can be used. The message never quotes it: it may contain a password."""
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
 class JobKeyError(DataError):
     """A key of the job that does not match the input. The caller that has the job file adds the line."""
 

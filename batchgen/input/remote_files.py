@@ -15,13 +15,13 @@ from fnmatch import fnmatchcase
 from glob import has_magic
 from pathlib import Path
 
-from batchgen.errors import DataError
+from batchgen.errors import AddressError, DataError
 from batchgen.storage.cache_folder import cache_folder
 from batchgen.storage.durable import disk_errors, disk_full_error, temporary_name
 from batchgen.storage.remote.bucket import Bucket, RemoteObject, store_endpoint
 from batchgen.storage.remote.bucket_errors import ConditionFailedError
 from batchgen.storage.remote.copies import use_copies
-from batchgen.storage.remote.object_url import ObjectUrlError, parse_object_url
+from batchgen.storage.remote.object_url import parse_object_url
 
 _NAME_BYTES = 200
 
@@ -44,7 +44,7 @@ def expand_url(text: str) -> list[ObjectMatch]:
     """
     try:
         url = parse_object_url(text)
-    except ObjectUrlError as error:
+    except AddressError as error:
         raise DataError(f"input.path: {error.message}", hint=error.hint) from None
     bucket = Bucket(url)
     if url.key and (exact := bucket.find(url.key)) is not None:

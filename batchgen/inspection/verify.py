@@ -150,7 +150,10 @@ def _corrupt_notes(folder: RunFolder) -> Iterator[IntegrityIssue]:
         if kind := irregular(path):
             yield IntegrityIssue(_relative(folder, path), f"is {kind}; expected a file")
     notes = [folder.retry, folder.withheld, folder.release, folder.incremental]
-    for path in [*notes, *list_folder(folder.claims)]:
+    for path in list_folder(folder.claims):
+        if not path.is_symlink():
+            yield IntegrityIssue(_relative(folder, path), "is not a claim of a part")
+    for path in notes:
         try:
             check_regular(path)
             if exists(path):

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from batchgen.errors import Problem
+from batchgen.errors import AddressError, Problem
 from batchgen.job.spec import Job
 from batchgen.jobfile.tree import (
     InvalidValueError,
@@ -18,7 +18,7 @@ from batchgen.jobfile.tree import (
     problem_at,
     replace_node,
 )
-from batchgen.storage.remote.object_url import ObjectUrlError, is_object_url, parse_object_url
+from batchgen.storage.remote.object_url import is_object_url, parse_object_url
 
 _FILES: tuple[KeyPath, ...] = (
     ("input", "path"),
@@ -115,7 +115,7 @@ def _absolute(
         if keys in _REMOTE and is_object_url(text):
             return replace(node, value=_address(text, keys))
         return replace(node, value=_as_text(_joined(folder, _followed(text, keys))))
-    except ObjectUrlError as error:
+    except AddressError as error:
         problems.append(problem_at(node, dotted_key(keys), error.message, error.hint))
         return node
     except InvalidValueError as error:

@@ -16,7 +16,6 @@ from batchgen.engines.engine_registry import open_engine
 from batchgen.evaluation.model_queries.scoring_model import EngineOpener
 from batchgen.evaluation.model_queries.scoring_pass import ScoringPasses, StoppedError
 from batchgen.evaluation.scoring_models import ScoringModelOptions, scoring_passes
-from batchgen.input.change_guard import ChangeGuard
 from batchgen.input.sources import Chunk
 from batchgen.jobfile.load import LoadedJob
 from batchgen.output.bucket_publication import open_publication
@@ -24,15 +23,15 @@ from batchgen.output.column_change import PartConverter
 from batchgen.output.publish import finish_release
 from batchgen.progress import SILENT, ConsoleReporter, Reporter
 from batchgen.run.executors.executor import Executor, MadeParts, PartsTask
+from batchgen.run.executors.task_checks import check_space, validity_check
 from batchgen.run.executors.this_process import LocalExecutor
 from batchgen.run.job_for_run import loaded_job
-from batchgen.run.preflight.disk_space import check_disk_space
 from batchgen.run.publication import Publication, clean, is_complete, set_old_run_aside
 from batchgen.run.result import RunResult
 from batchgen.run.retry import RowReopener
 from batchgen.run.reuse import LATEST, EarlierRun, check_complete, open_reuse
 from batchgen.run.setup import Setup, run_identity, set_up
-from batchgen.run.shards.merge_shards import engine_facts
+from batchgen.run.shards.merge_shards import with_machines
 from batchgen.run.stop_signals import (
     Deadline,
     FailureLimit,
@@ -225,7 +224,8 @@ class _Runner:
         missing = [number for number in range(self._part_count) if number not in sealed]
         made = MadeParts({}, resumed.rows)
         if has_columns and missing and not failures.reason:
-            self._check_disk_space(self._output_rows - resumed.rows)
+            rows = self._output_rows - resumed.rows
+            check_space(self.folder, self.setup, rows, self.reporter)
             task = PartsTask(
                 setup=self.setup,
                 identity=self.identity,
@@ -237,11 +237,12 @@ class _Runner:
                 failures=failures,
                 budget=budget,
                 should_stop=self.stop,
-                check_still_valid=self._check_still_valid(),
+                check_still_valid=validity_check(self.lock, self.setup),
                 earlier=self.earlier,
             )
             made = self._executor(journal).make_parts(task)
             sealed |= made.sealed
+        made = with_machines(self.folder, made)
         done = has_columns and len(sealed) == self._part_count
         why = failures.reason or budget.reason or self.stop.reason() or made.why
         result = RunResult(
@@ -254,7 +255,7 @@ class _Runner:
             seconds=made.seconds,
             load_seconds=made.load_seconds,
             limits=self.setup.job.run,
-            engine={**self.setup.engine_facts, **engine_facts(self.folder, made.facts)},
+            engine={**self.setup.engine_facts, **made.facts},
             why_stopped="" if done else why,
             stopped_by_failures=not done and bool(failures.reason),
             samples=self.setup.samples,
@@ -272,18 +273,8 @@ class _Runner:
             why = converter.describe()
             self.reporter.info(f"writing saved parts again, without generating: {why}")
         chunks = self._chunks(skip=set(range(self._part_count)) - sealed.keys())
-        check = self._check_still_valid()
+        check = validity_check(self.lock, self.setup)
         return converter.convert(sealed, chunks, check=check, should_stop=self.stop)
-
-    def _check_still_valid(self) -> Callable[[], None]:
-        """What raises if nothing may be saved any more."""
-        unchanged = ChangeGuard(self.setup.survey.files)
-
-        def check() -> None:
-            self.lock.check()
-            unchanged.check()
-
-        return check
 
     def _publish(self, sealed: Mapping[int, SealedPart], result: RunResult) -> RunResult:
         if self.earlier:
@@ -296,17 +287,6 @@ class _Runner:
             return self._publication.publish(sealed, result, self.passes)
         except StoppedError:
             return replace(result, outcome="stopped", why_stopped=self.stop.reason())
-
-    def _check_disk_space(self, rows: int) -> None:
-        share = rows / max(1, self._output_rows)
-        size = sum(file.size for file in self.setup.survey.files)
-        check_disk_space(
-            self.folder.private,
-            rows,
-            self.setup.resolution.decoding,
-            input_bytes=int(share * size * self.setup.samples),
-            reporter=self.reporter,
-        )
 
     @property
     def _part_count(self) -> int:

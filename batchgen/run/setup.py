@@ -1,6 +1,6 @@
 """Everything that is resolved before weights are loaded: input, prompts, tokenizer, decoding, identity."""
 
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -44,6 +44,7 @@ from batchgen.run.preflight.served_tokenizer_check import check_served_tokenizer
 from batchgen.run.preflight.versions import installed_versions
 from batchgen.run.requests import PendingRow, RequestBuilder
 from batchgen.run.responses import ResponseBuilder
+from batchgen.state.bucket_state import Join
 from batchgen.state.identity import (
     Identity,
     check_same_run,
@@ -56,6 +57,7 @@ from batchgen.state.identity import (
     settings_as_computed,
 )
 from batchgen.state.run_folder import PUBLISHED_BEFORE, RunFolder
+from batchgen.state.shards.survey_file import survey_input
 from batchgen.storage.durable import sha256
 from batchgen.storage.entries import exists
 from batchgen.structured.answer_grammars import AnswerGrammars
@@ -179,18 +181,22 @@ class Setup:
 
 
 def set_up(
-    loaded: LoadedJob, reporter: Reporter = SILENT, continued: RunFolder | None = None
+    loaded: LoadedJob,
+    reporter: Reporter = SILENT,
+    continued: RunFolder | None = None,
+    *,
+    share_survey: bool = False,
 ) -> Setup:
     """Check and survey the input, find the model, and resolve everything that does not need its weights.
 
-    A run that is in the folder `continued` is continued in its dtype.
+    A run that is in the folder `continued` is continued in its dtype. With `share_survey`, its other processes get the survey.
     """
     job = loaded.job
     checked = check_input(loaded)
     for warning in checked.warnings:
         reporter.info(warning)
     model = find_model(loaded, reporter, weights=required_weights(job.model))
-    survey = checked.source.survey(checked.columns)
+    survey = survey_input(checked.source, checked.columns, job, continued, share=share_survey)
     checked = add_survey_columns(loaded, checked, survey.schema)
     grammars = AnswerGrammars.of(job.decoding.response_format)
     resolution = resolve_decoding(
@@ -280,10 +286,6 @@ def new_identity(setup: Setup) -> Identity:
         rows=setup.survey.rows,
         part_rows=setup.job.batching.part_rows,
     )
-
-
-Join = Callable[[Identity | None, Identity], Identity]
-"""Given the run in the folder, if any, and a new one: the run that is at work in object storage."""
 
 
 def run_identity(

@@ -168,10 +168,12 @@ class TokenBudget:
     Attributes:
         limit: None for no limit.
         spent: tokens of the answers so far, prompts included.
+        whole: limit of the run, of which a shard has a share.
     """
 
     limit: int | None
     spent: int
+    whole: int | None = None
     _reserved: dict[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
     _in_flight: int = 0
     _refused: "_RefusedRequest | None" = None
@@ -181,8 +183,11 @@ class TokenBudget:
         """Why the run stops; empty if the budget has not ended it."""
         if self._refused is None:
             return ""
+        named = f"run.max_total_tokens ({self.limit:,})"
+        if self.whole is not None:
+            named = f"this shard's share of run.max_total_tokens ({self.limit:,} of {self.whole:,})"
         return (
-            f"run.max_total_tokens ({self.limit:,}) is reached: {self.spent:,} tokens are used; "
+            f"{named} is reached: {self.spent:,} tokens are used; "
             f"a request of {self._refused.most:,} did not fit with {self._refused.spent:,} used "
             f"and {self._refused.reserved:,} reserved"
         )

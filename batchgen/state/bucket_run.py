@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from batchgen.errors import StateError, UsageError
+from batchgen.errors import AddressError, StateError, UsageError
 from batchgen.state.run_folder import RunFolder
 from batchgen.storage.cache_folder import cache_folder
 from batchgen.storage.durable import disk_errors, open_private, temporary_name
@@ -26,7 +26,6 @@ from batchgen.storage.remote.bucket_errors import ConditionFailedError
 from batchgen.storage.remote.copies import use_copies
 from batchgen.storage.remote.object_url import (
     ObjectUrl,
-    ObjectUrlError,
     is_object_url,
     parse_object_url,
 )
@@ -129,7 +128,7 @@ class _BucketRun:
 def _find_run(path: Path | str) -> _BucketRun:
     try:
         url = parse_object_url(path)
-    except ObjectUrlError as error:
+    except AddressError as error:
         raise UsageError(error.message, hint=error.hint) from None
     bucket = Bucket(url)
     text, content = _read_manifest(bucket, url)

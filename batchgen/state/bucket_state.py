@@ -8,7 +8,7 @@ takes over its answers. All is deleted when the run is published.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,9 @@ from batchgen.storage.durable import disk_errors, replace_durably, temporary_nam
 from batchgen.storage.remote.bucket import Bucket, RemoteObject
 from batchgen.storage.remote.bucket_errors import ConditionFailedError
 from batchgen.storage.remote.object_url import ObjectUrl, parse_object_url
+
+Join = Callable[[Identity | None, Identity], Identity]
+"""Given the run in the folder, if any, and a new one: the run that is at work in object storage."""
 
 
 @dataclass(frozen=True, slots=True)

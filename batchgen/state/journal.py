@@ -3,7 +3,7 @@
 The journal is a SQLite file (`sqlite_journal.py`). On filesystems where SQLite is not safe there is no journal.
 """
 
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
@@ -150,3 +150,10 @@ def count_saved(journal: Journal, identity: Identity, sealed: Mapping[int, Seale
     saved = journal.answers(0, identity.rows)
     waiting = count_responses(r for r in saved if r.index // identity.part_rows not in sealed)
     return sum((part.counts for part in sealed.values()), waiting)
+
+
+def count_saved_rows(journal: Journal, identity: Identity, sealed: Collection[int]) -> int:
+    """The number of saved output rows; no sealed part is read."""
+    saved = journal.answers(0, identity.rows)
+    waiting = sum(r.index // identity.part_rows not in sealed for r in saved)
+    return sum(map(identity.output_rows, sealed)) + waiting

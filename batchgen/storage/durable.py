@@ -145,6 +145,13 @@ def write_durably(
 
     `scratch` is a folder on the same filesystem; `stage` is the prefix of the fail points.
     """
+    with _written(content, scratch, stage) as temporary:
+        replace_durably(temporary, target, stage=stage, mode=mode)
+
+
+@contextmanager
+def _written(content: bytes, scratch: Path, stage: str) -> Iterator[Path]:
+    """A new synced file with this content, which is deleted after the block unless that renames it."""
     temporary = temporary_name(scratch)
     try:
         with open_private(temporary) as file:
@@ -154,7 +161,7 @@ def write_durably(
             file.write(content[len(content) // 2 :])
             file.flush()
             os.fsync(file.fileno())
-        replace_durably(temporary, target, stage=stage, mode=mode)
+        yield temporary
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -173,23 +180,14 @@ def create_durably(target: Path, content: bytes, *, scratch: Path, stage: str) -
 
     `scratch` is a folder on the same filesystem; `stage` is the prefix of the fail points.
     """
-    temporary = temporary_name(scratch)
-    try:
-        with open_private(temporary) as file:
-            file.write(content[: len(content) // 2])
-            file.flush()
-            fail_point(f"{stage}.half")
-            file.write(content[len(content) // 2 :])
-            file.flush()
-            os.fsync(file.fileno())
+    with _written(content, scratch, stage) as temporary:
         fail_point(f"{stage}.before_rename")
-        _link_new(temporary, target)
+        try:
+            _link_new(temporary, target)
+        except FileExistsError:
+            return False
         fail_point(f"{stage}.after_rename")
         sync_folder(target.parent)
-    except FileExistsError:
-        return False
-    finally:
-        temporary.unlink(missing_ok=True)
     return True
 
 

@@ -39,7 +39,7 @@ REUSE_POINTS = ("incremental.half", "incremental.before_rename", "incremental.af
 """Passed only with `--incremental-from`."""
 SHARD_POINTS = (
     "versions.half", "versions.before_rename", "versions.after_rename",
-    "claim.half", "claim.before_rename", "claim.after_rename",
+    "claim.before_link", "claim.after_link",
 )  # fmt: skip
 """Passed only with `--shard`."""
 MATRIX_POINTS = ("matrix.half", "matrix.before_rename", "matrix.after_rename")

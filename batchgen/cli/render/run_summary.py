@@ -167,12 +167,14 @@ def _pace(result: RunResult) -> str:
     if result.outcome not in ("done", "sealed") or not result.seconds:
         return ""
     new = result.counts.rows - result.resumed_rows
-    if result.resumed_rows:
+    machines = result.engine.get("machines")
+    if result.resumed_rows and not (machines and not new):
         return f" ({new:,} in {result.seconds:.1f} s, the others earlier)"
     if result.incremental is not None:
         return f" in {result.seconds:.1f} s"
     rate = result.counts.output_tokens / result.seconds
-    return f" in {result.seconds:.1f} s · {rate:,.0f} tok/s"
+    by = f" by {format_count(len(machines), 'shard')}" if machines else ""
+    return f" in {result.seconds:.1f} s{by} · {rate:,.0f} tok/s"
 
 
 def _machine_use(facts: Mapping[str, Any]) -> list[str]:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from batchgen.engines.contract import SERVED
-from batchgen.engines.openai.transport.base_url import BaseUrl, InvalidUrlError, parse_base_url
-from batchgen.errors import JobKeyError, Problem
+from batchgen.engines.openai.transport.base_url import BaseUrl, parse_base_url
+from batchgen.errors import AddressError, JobKeyError, Problem
 from batchgen.job.spec import Job, ModelSpec
 from batchgen.section import DURATION_PATTERN, parse_duration
 
@@ -128,7 +128,7 @@ def _url_problems(model: ModelSpec, key: str) -> Iterator[Problem]:
     for text in _url_texts(model):
         try:
             url = parse_base_url(text)
-        except InvalidUrlError as error:
+        except AddressError as error:
             yield Problem(where, error.message, error.hint)
             continue
         if url in seen:

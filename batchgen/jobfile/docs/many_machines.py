@@ -20,14 +20,19 @@ batchgen run job.yaml --merge         # once: evaluates and publishes, or ends w
   up, the part that is sealed first counts.
 - Refused before a row is answered, by name: another job, model or input (6), other versions of batchgen, torch, transformers, tokenizers,
   llguidance, vLLM or OpenVINO than the first shard had (6), a number that is running already, another N or `any` at the same time, a
-  run without `--shard` at the same time (75), `run.max_total_tokens` and `output.upload_parts` (2), which shards cannot hold to.
+  run without `--shard` at the same time (75), and `output.upload_parts` (2).
 - `run.max_error_rate` and `run.max_error_count` stop a shard early by its own rows alone; `--merge` decides about the whole run.
-- Each shard reads the whole input once, to count its rows and check ids, and hashes the model.
+- Of `run.max_total_tokens`, each part has the share that its rows are of all rows, so that shards together never exceed it. A shard
+  that has used the shares of its parts ends with 75; `batchgen run` without `--shard` uses what others left. Tokens of answers that were lost with a
+  machine are not counted.
+- The first shard reads the whole input, to count its rows and check ids; the others wait for it, and only hash the files. Each
+  shard hashes the model.
 - The journal is on a local disk where the folder is on a network file system: in `$TMPDIR`, or `/tmp`. Another machine generates the
   unfinished parts of a lost one again. Hard links and `flock` must work between the machines, as on NFS 4; where locks are local to a
   machine (Lustre with `localflock`), two shards of one number on two machines are not noticed: parts are still sealed once.
-- `batchgen status` lists the missing parts and the shards. `engine.machines` in the manifest lists the shards that made parts, with
-  the processor: processors of different kinds may round differently.
+- `batchgen status` lists the missing parts and the shards. `engine.machines` in the manifest lists the shards that made parts, and
+  `engine.processors` their kinds of processors, which may round differently. `seconds` are those of the shard that worked longest.
+- Metrics that query a model, and judges, are computed by `--merge`, on its machine.
 
 On a Ray cluster (`pip install 'batchgen-llm[ray]'` on all nodes), one command starts and watches the workers:
 
@@ -43,6 +48,19 @@ batchgen run job.yaml --ray local --ray-workers 2                  # a cluster o
   join during the run get the workers that wait. After three deaths per worker without a sealed part the run ends with 75.
 - The command that is stopped or killed ends its workers; the same command resumes, with or without `--ray`.
 - The logs of the workers are in `.batchgen/logs`. Metrics that query a model, and judges, are computed by the command itself.
+
+What bounds a very large run, such as one of a billion rows, and what to do:
+
+| bound | what to do |
+|---|---|
+| a part has a file, a record and, with `any`, a claim | `batching.part_rows: 65536`: 15,259 parts in place of 488,282. A worker lists them twice, not once a part |
+| `--merge` and `run` read, score and write all rows in one process, and keep about 1 kB of memory a part | with judges and model metrics, score a sample of the rows in a run of its own |
+| one published file | `output.layout: parts` publishes a folder, with one file a part; readers open it as one table |
+| `manifest.json` lists each file (about 200 bytes); there is no manifest of manifests | larger parts, as above |
+| the check of ids keeps 8 bytes a row in memory, in the first shard | a job for each block of input files |
+| the input is read by one process before the first row (1.7 million short rows a second from Parquet) | files in Parquet; the other shards do not read it again |
+
+Simulated: 10 million rows in 5,000 parts, 64 workers that die at random.
 
 `jobs/schedulers/` has scripts for a Slurm array (`slurm-shards.sh`, `slurm-merge.sh`) and a Kubernetes Indexed Job
 (`kubernetes-shards.yaml`). Several GPUs of one machine share the rows of one process: `run.workers`.

@@ -7,7 +7,7 @@ any order, by any number of processes, and a part that two of them make is seale
 run's identity: every start of a run may have another executor.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -30,7 +30,7 @@ class PartsTask:
 
     Attributes:
         numbers: of the parts to make; pulled one at a time, when there is capacity for one more.
-        sealed: the parts that are sealed already.
+        sealed: the numbers of the parts that are sealed already.
         expected_rows: output rows of these and of the parts to make, for display.
         failures: counts the failed responses; once it has a reason, no further part is begun.
         budget: the tokens that are left.
@@ -42,7 +42,7 @@ class PartsTask:
     setup: Setup
     identity: Identity
     numbers: Iterable[int]
-    sealed: Mapping[int, SealedPart]
+    sealed: Collection[int]
     expected_rows: int
     store: PartStore
     reporter: Reporter

@@ -9,7 +9,7 @@ from batchgen.records import InFlight
 from batchgen.run.crash_suspects import ANNOUNCEMENT, SUSPECT_DEATHS, answer_suspects
 from batchgen.run.executors.executor import MadeParts, PartsTask
 from batchgen.run.work import generate_parts
-from batchgen.state.journal import Journal, count_saved
+from batchgen.state.journal import Journal, count_saved_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class LocalExecutor:
         return MadeParts(sealed, saved, engine.facts(), loaded_at - began, worked_at - loaded_at)
 
     def _saved_rows(self, task: PartsTask) -> int:
-        return count_saved(self.journal, task.identity, task.sealed).rows
+        return count_saved_rows(self.journal, task.identity, task.sealed)
 
     def _answer_suspects(self, task: PartsTask) -> None:
         deaths = self.journal.deaths()

@@ -15,9 +15,9 @@ from batchgen.run.ray_cluster.shard_worker import ShardCommand, WorkerReport
 from batchgen.run.result import RunResult
 from batchgen.run.stop_signals import FailureLimit, FailureWatch, StopCondition
 from batchgen.state.identity import Identity, read_identity
-from batchgen.state.parts import Counts
 from batchgen.state.run_folder import RunFolder
 from batchgen.state.shards.members import record_end
+from batchgen.state.shards.sealed_counter import SealedCounter
 from batchgen.state.shards.shared_parts import SharedPartStore
 
 LOGS = "logs"
@@ -67,9 +67,13 @@ class RayDriver:
     begun: RunResult
     reporter: Reporter
     _workers: list[_Worker] = field(default_factory=list)
-    _counted: dict[int, Counts] = field(default_factory=dict)
+    _counter: SealedCounter = field(init=False)
     _deaths: int = 0
     _last_death: str = ""
+
+    def __post_init__(self) -> None:
+        store = SharedPartStore(self.folder, compression=self.loaded.job.output.compression)
+        self._counter = SealedCounter(store)
 
     @property
     def logs(self) -> Path:
@@ -85,7 +89,7 @@ class RayDriver:
         if identity is None:
             raise StateError(f"{self.folder.run} has vanished", hint="Run the same command again.")
         self._count(RowProgress())
-        job, total, done = self.loaded.job, self.begun.expected_rows, self._counts.rows
+        job, total, done = self.loaded.job, self.begun.expected_rows, self._counter.counts.rows
         unit: Unit = "answer" if self.begun.samples > 1 else "row"
         with self.reporter.rows(job.name, total, done, unit=unit) as progress:
             try:
@@ -114,7 +118,7 @@ class RayDriver:
         if stopping():
             return EarlyStop(stopping.reason())
         limit = FailureLimit(self.loaded.job.run, self.begun.expected_rows)
-        if failures := FailureWatch(limit, self._counts.failed).reason:
+        if failures := FailureWatch(limit, self._counter.counts.failed).reason:
             return EarlyStop(failures, by_failures=True)
         if self._deaths > _MOST_DEATHS * hiring.workers:  # a row or a node that kills every worker
             return EarlyStop(
@@ -125,7 +129,7 @@ class RayDriver:
     def _missing(self, identity: Identity) -> int:
         if is_complete(self.folder, identity):  # published by another process in the meantime
             return 0
-        return identity.parts - len(self._counted)
+        return identity.parts - len(self._counter.numbers)
 
     def _hire(self, hiring: _Hiring) -> None:
         actor = hire(self.ray, workers=hiring.workers, gpus=hiring.gpus)
@@ -207,16 +211,7 @@ class RayDriver:
             self.ray.wait(tasks, num_returns=len(tasks), timeout=seconds)
 
     def _count(self, progress: RowProgress) -> None:
-        """Count the parts that have been sealed since the last look."""
-        store = SharedPartStore(self.folder, compression=self.loaded.job.output.compression)
-        found = store.recorded(store.numbers() - self._counted.keys())
-        for number, part in found.items():
-            self._counted[number] = part.counts
-            counts = part.counts
-            progress.add(counts.rows, new_tokens=counts.output_tokens, failed=counts.failed)
-        if found:
+        """Show the parts that have been sealed since the last look."""
+        if (new := self._counter.look()) is not None:
+            progress.add(new.rows, new_tokens=new.output_tokens, failed=new.failed)
             self._deaths = 0
-
-    @property
-    def _counts(self) -> Counts:
-        return sum(self._counted.values(), Counts())

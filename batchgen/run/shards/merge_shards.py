@@ -5,7 +5,7 @@ The engine that answered is described by what each shard recorded of it: facts t
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from batchgen.errors import UsageError
@@ -14,6 +14,8 @@ from batchgen.state.run_folder import RunFolder
 from batchgen.state.shards.members import members
 from batchgen.state.shards.shard import short_ranges
 from batchgen.storage.entries import exists
+
+_TIMES = ("seconds", "load_seconds")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +26,7 @@ class NoExecutor:
 
     def make_parts(self, task: PartsTask) -> MadeParts:
         missing = [*task.numbers]
-        saved = sum(part.counts.rows for part in task.sealed.values())
+        saved = sum(map(task.identity.output_rows, task.sealed))
         listed, parts = short_ranges(missing), task.identity.parts
         why = f"{len(missing):,} of {parts:,} parts are missing ({listed}){self._makers(missing)}"
         return MadeParts({}, saved, why=why)
@@ -47,22 +49,34 @@ def check_begun(folder: RunFolder) -> None:
         )
 
 
-def engine_facts(folder: RunFolder, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """The manifest's `engine` of a run: `facts` of this process, with those of the shards that made parts."""
-    made = [one for one in members(folder) if one.content.get("parts")]
-    if not made:
-        return dict(facts)
-    engines: list[Mapping[str, Any]] = [one.content.get("engine", {}) for one in made]
+def with_machines(folder: RunFolder, made: MadeParts) -> MadeParts:
+    """What this process has made, with what the shards of the run recorded: their engines, and their times.
+
+    Shards work at the same time: the seconds are those of the one that worked longest.
+    """
+    found = [one.content for one in members(folder) if one.content.get("parts")]
+    if not found:
+        return made
+    longest = {key: max(float(one.get(key, 0.0)) for one in found) for key in _TIMES}
+    return replace(
+        made,
+        facts={**made.facts, **_common_facts(found)},
+        seconds=made.seconds + longest["seconds"],
+        load_seconds=made.load_seconds + longest["load_seconds"],
+    )
+
+
+def _common_facts(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The manifest's `engine` of several shards: facts that all have in common, and the rest under `machines`."""
+    engines: list[Mapping[str, Any]] = [one.get("engine", {}) for one in found]
     first, *others = engines
     common = {k: v for k, v in first.items() if all(k in o and o[k] == v for o in others)}
     machines = [
         {
-            **{
-                key: one.content.get(key)
-                for key in ("shard", "host", "processor", "parts", "seconds")
-            },
+            **{key: one.get(key) for key in ("shard", "host", "processor", "parts", *_TIMES)},
             **{key: value for key, value in engine.items() if key not in common},
         }
-        for one, engine in zip(made, engines, strict=True)
+        for one, engine in zip(found, engines, strict=True)
     ]
-    return {**facts, **common, "machines": machines}
+    processors = sorted({str(one.get("processor")) for one in found if one.get("processor")})
+    return {**common, "processors": processors, "machines": machines}

@@ -6,25 +6,25 @@
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from batchgen.engines.engine_registry import open_engine
 from batchgen.errors import StateError, UsageError
 from batchgen.evaluation.model_queries.scoring_model import EngineOpener, LazyEngine
-from batchgen.input.change_guard import ChangeGuard
 from batchgen.job.spec import Job
 from batchgen.jobfile.load import LoadedJob
 from batchgen.output.published_run import PublishedRun
 from batchgen.planning.host_processor import read_processor
 from batchgen.progress import SILENT, Reporter
-from batchgen.run.executors.executor import PartsTask
+from batchgen.run.executors.executor import MadeParts, PartsTask
+from batchgen.run.executors.task_checks import check_space, validity_check
 from batchgen.run.executors.this_process import LocalExecutor
 from batchgen.run.job_for_run import loaded_job
-from batchgen.run.preflight.disk_space import check_disk_space
 from batchgen.run.preflight.versions import deciding_versions
 from batchgen.run.publication import complete_result, is_complete
 from batchgen.run.result import RunResult
@@ -41,7 +41,7 @@ from batchgen.run.stop_signals import (
 from batchgen.state.identity import Identity, has_other_columns
 from batchgen.state.journal import Journal, count_saved, delete_sealed, open_journal
 from batchgen.state.lock import RunLock, hold_lock, wait_for_lock
-from batchgen.state.parts import Counts
+from batchgen.state.parts import Counts, SealedPart
 from batchgen.state.run_folder import RunFolder
 from batchgen.state.shards.claims import EXPIRY_SECONDS, FolderClaims, PartClaims
 from batchgen.state.shards.members import ShardMember, join
@@ -93,7 +93,7 @@ def run_shard(  # noqa: PLR0913  # every argument but the job and the shard has 
         join(folder, shard, deciding_versions(), seconds_between_beats=beats) as member,
     ):
         reporter.begin("reading the input")
-        setup = set_up(loaded, reporter, folder)
+        setup = set_up(loaded, reporter, folder, share_survey=True)
         with wait_for_lock(folder.shards / "setup.lock"):  # the first one creates run.json
             identity = run_identity(folder, setup, fresh=False)
         if is_complete(folder, identity):
@@ -125,11 +125,6 @@ def run_shard(  # noqa: PLR0913  # every argument but the job and the shard has 
 def check_shareable(job: Job, option: str) -> None:
     """Raise UsageError for keys of the job that several processes cannot hold to; `option` started them."""
     name = option.split()[0]
-    if job.run.max_total_tokens is not None:
-        raise UsageError(
-            f"{option}: run.max_total_tokens is of the whole run, and shards do not count together",
-            hint=f"Add --set run.max_total_tokens=null, or run without {name}.",
-        )
     if job.output.upload_parts:
         raise UsageError(
             f"{option}: output.upload_parts keeps the parts in object storage; shards keep them in the output folder",
@@ -159,42 +154,74 @@ class _ShardWork:
         if exists(self.folder.journal):
             import_answers(self.journal, self.folder.journal, self.identity, own)
         delete_sealed(self.journal, self.identity, self._store.numbers())
-        began = self._saved()
-        limit = FailureLimit(self.setup.job.run, self.identity.rows * self.setup.samples)
+        began = self._saved({})
+        limit = FailureLimit(self.setup.job.run, self._output_rows)
         failures = FailureWatch(limit, 0 if self.shard.claims else began.failed)
+        budget = self._budget(began)
         seconds = load_seconds = 0.0
         facts = dict(self.member.content["engine"])
-        self._check_disk_space()
-        check = self._check_still_valid()
-        for numbers in self._rounds(failures):
-            made = self.executor.make_parts(self._task(numbers, failures, check))
-            seconds, load_seconds = seconds + made.seconds, load_seconds + made.load_seconds
-            facts |= made.facts
-            self.member.record(
-                engine=facts,
-                processor=read_processor().name,
-                parts=int(self.member.content["parts"]) + len(made.sealed),
-                seconds=round(float(self.member.content["seconds"]) + made.seconds, 3),
-            )
-        missing = self._missing()
-        saved = self._saved()
+        missing = sum(map(self.identity.output_rows, self._missing()))
+        if missing:
+            check_space(self.folder, self.setup, missing, self.reporter)
+        check = validity_check(self.lock, self.setup)
+        made: dict[int, SealedPart] = {}
+        taken = set[int]()
+        for numbers in self._rounds(failures, budget, taken):
+            task = self._task(numbers, failures, budget, check)
+            found = self.executor.make_parts(task)
+            made |= found.sealed
+            seconds, load_seconds = seconds + found.seconds, load_seconds + found.load_seconds
+            facts |= found.facts
+            self._record(found, facts)
+        is_unfinished = bool(self._missing())
+        counted = taken if self.shard.claims else own
         return RunResult(
-            outcome="stopped" if missing else "sealed",
+            outcome="stopped" if is_unfinished else "sealed",
             folder=self.folder,
             run_id=self.identity.run_id,
-            counts=saved,
-            expected_rows=sum(map(self.identity.output_rows, own)),
+            counts=self._saved(made),
+            expected_rows=sum(map(self.identity.output_rows, counted)),
             resumed_rows=began.rows,
             seconds=seconds,
             load_seconds=load_seconds,
             limits=self.setup.job.run,
             engine={**self.setup.engine_facts, **facts},
-            why_stopped=failures.reason or self.stop.reason() if missing else "",
-            stopped_by_failures=bool(missing and failures.reason),
+            why_stopped=failures.reason or budget.reason or self.stop.reason()
+            if is_unfinished
+            else "",
+            stopped_by_failures=bool(is_unfinished and failures.reason),
             samples=self.setup.samples,
             price=self.setup.job.model.price,
             shard=str(self.shard),
         )
+
+    def _record(self, made: MadeParts, facts: Mapping[str, Any]) -> None:
+        before = self.member.content
+        self.member.record(
+            engine=dict(facts),
+            processor=read_processor().name,
+            parts=int(before["parts"]) + len(made.sealed),
+            seconds=round(float(before["seconds"]) + made.seconds, 3),
+            load_seconds=round(float(before["load_seconds"]) + made.load_seconds, 3),
+        )
+
+    @property
+    def _output_rows(self) -> int:
+        return self.identity.rows * self.setup.samples
+
+    def _budget(self, saved: Counts) -> TokenBudget:
+        """The tokens of this shard: the part of `run.max_total_tokens` that its rows are of all; with claims, of what it claims."""
+        whole = self.setup.job.run.max_total_tokens
+        if whole is None:
+            return TokenBudget(None, 0)
+        own = () if self.shard.claims else self.shard.own(self.identity.parts)
+        spent = saved.input_tokens + saved.output_tokens
+        return TokenBudget(sum(map(self._share, own)), spent, whole)
+
+    def _share(self, part: int) -> int:
+        """The tokens of a part; those of all parts together are at most the limit of the run."""
+        whole = self.setup.job.run.max_total_tokens or 0
+        return whole * self.identity.output_rows(part) // self._output_rows
 
     @property
     def _store(self) -> SharedPartStore:
@@ -204,14 +231,18 @@ class _ShardWork:
         sealed = self._store.numbers()
         return [n for n in self.shard.own(self.identity.parts) if n not in sealed]
 
-    def _saved(self) -> Counts:
-        """What is saved of this shard's parts; of a worker that claims parts, of all."""
+    def _saved(self, made: Mapping[int, SealedPart]) -> Counts:
+        """What is saved of this shard's parts; of a worker that claims parts, of those that it has `made` and its open ones."""
+        if self.shard.claims:
+            return count_saved(self.journal, self.identity, made)
         own = self.shard.own(self.identity.parts)
         sealed = self._store.recorded(n for n in self._store.numbers() if n in own)
         return count_saved(self.journal, self.identity, sealed)
 
-    def _rounds(self, failures: FailureWatch) -> Iterator[Iterator[int]]:
-        """The numbers of the parts to make, for one call of the executor after another.
+    def _rounds(
+        self, failures: FailureWatch, budget: TokenBudget, taken: set[int]
+    ) -> Iterator[Iterator[int]]:
+        """The numbers of the parts to make, for one call of the executor after another; those that are claimed are added to `taken`.
 
         While an iterator of numbers waits, the engine stands still: where all missing parts are claimed by others, a round ends,
         and the next one begins when one of them is free.
@@ -222,66 +253,59 @@ class _ShardWork:
                 yield (number for number in missing if not store.is_sealed(number))
             return
         claims = PartClaims(
-            FolderClaims(self.folder), self.member.name, time.monotonic, self.expiry
+            FolderClaims(self.folder),
+            self.member.name,
+            missing=self._missing,
+            is_sealed=store.is_sealed,
+            clock=time.monotonic,
+            expiry=self.expiry,
         )
         pause = min(_MOST_SECONDS_BETWEEN_LOOKS, self.expiry / _BEATS_BEFORE_EXPIRY)
         waiting = False
-        while (missing := self._missing()) and not self.stop() and not failures.reason:
-            first = claims.take(missing)
+        while not (self.stop() or failures.reason or budget.reason):
+            first = claims.take()
             if first is not None:
-                yield self._claimed(claims, first)
-                continue
-            if not waiting:
-                self.reporter.info(
-                    f"waiting for {len(missing):,} parts that other workers make; those of a worker that ends are made here"
-                )
-                waiting = True
-            time.sleep(pause)
+                yield self._claimed(claims, first, budget, taken)
+            elif not claims.others:
+                return
+            else:
+                if not waiting:
+                    self.reporter.info(
+                        f"waiting for {claims.others:,} parts that other workers make; those of a worker that ends are made here"
+                    )
+                    waiting = True
+                time.sleep(pause)
 
-    def _claimed(self, claims: PartClaims, first: int) -> Iterator[int]:
+    def _claimed(
+        self, claims: PartClaims, first: int, budget: TokenBudget, taken: set[int]
+    ) -> Iterator[int]:
         number: int | None = first
         while number is not None:
+            taken.add(number)
+            if budget.limit is not None:
+                budget.limit += self._share(number)
             yield number
-            number = claims.take(self._missing())
-
-    def _check_still_valid(self) -> Callable[[], None]:
-        unchanged = ChangeGuard(self.setup.survey.files)
-
-        def check() -> None:
-            self.lock.check()
-            unchanged.check()
-
-        return check
+            number = claims.take()
 
     def _task(
-        self, numbers: Iterator[int], failures: FailureWatch, check: Callable[[], None]
+        self,
+        numbers: Iterator[int],
+        failures: FailureWatch,
+        budget: TokenBudget,
+        check: Callable[[], None],
     ) -> PartsTask:
         own = self.shard.own(self.identity.parts)
         return PartsTask(
             setup=self.setup,
             identity=self.identity,
             numbers=numbers,
-            sealed=self._store.recorded(n for n in self._store.numbers() if n in own),
+            sealed={number for number in self._store.numbers() if number in own},
             expected_rows=sum(map(self.identity.output_rows, own)),
             store=self._store,
             reporter=self.reporter,
             failures=failures,
-            budget=TokenBudget(None, 0),
+            budget=budget,
             should_stop=self.stop,
             check_still_valid=check,
             earlier=self.earlier,
-        )
-
-    def _check_disk_space(self) -> None:
-        missing = sum(map(self.identity.output_rows, self._missing()))
-        if not missing:
-            return
-        share = missing / max(1, self.identity.rows * self.setup.samples)
-        size = sum(file.size for file in self.setup.survey.files)
-        check_disk_space(
-            self.folder.private,
-            missing,
-            self.setup.resolution.decoding,
-            input_bytes=int(share * size * self.setup.samples),
-            reporter=self.reporter,
         )

@@ -194,6 +194,7 @@ def _content(shard: Shard, before: Mapping[str, Any]) -> dict[str, Any]:
         "beat": int(before.get("beat", 0)) + 1,
         "parts": int(before.get("parts", 0)),
         "seconds": float(before.get("seconds", 0.0)),
+        "load_seconds": float(before.get("load_seconds", 0.0)),
         "engine": before.get("engine", {}),
         "processor": before.get("processor", ""),
     }

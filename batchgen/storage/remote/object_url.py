@@ -8,20 +8,13 @@ import re
 from dataclasses import dataclass
 from pathlib import PurePath
 
+from batchgen.errors import AddressError
+
 SCHEMES = ("s3", "gs", "az")
 _ADDRESS = re.compile(rf"({'|'.join(SCHEMES)}):/+(.*)", re.DOTALL | re.IGNORECASE)
 _SECRET = re.compile(
     r"[?&](X-Amz-|X-Goog-|sig=|sv=|Signature=|AWSAccessKeyId=|GoogleAccessId=)", re.IGNORECASE
 )
-
-
-class ObjectUrlError(ValueError):
-    """An address that cannot be used: the message does not quote it, since it may contain a secret."""
-
-    def __init__(self, message: str, hint: str) -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,26 +41,24 @@ def parse_object_url(path: str | PurePath) -> ObjectUrl:
     """Read an address.
 
     Raises:
-        ObjectUrlError: it contains a secret, or no object can have it.
+        AddressError: it contains a secret, or no object can have it.
     """
     found = _ADDRESS.fullmatch(str(path))
     if found is None:
-        raise ObjectUrlError(
-            "not an address of an object", "Write s3://BUCKET/KEY, gs:// or az://."
-        )
+        raise AddressError("not an address of an object", "Write s3://BUCKET/KEY, gs:// or az://.")
     bucket, _, key = found[2].partition("/")
     key = key.strip("/")
     if "@" in bucket or ":" in bucket or _SECRET.search(key):
-        raise ObjectUrlError(
+        raise AddressError(
             "the address contains credentials",
             "Write only the bucket and the key. Give credentials in the environment, such as AWS_ACCESS_KEY_ID.",
         )
     if not re.fullmatch(r"[A-Za-z0-9$][A-Za-z0-9._-]+", bucket):
-        raise ObjectUrlError(
+        raise AddressError(
             f"{bucket!r} is not the name of a bucket", "Write s3://BUCKET/KEY, gs:// or az://."
         )
     if any(part in ("", ".", "..") for part in key.split("/")) and key:
-        raise ObjectUrlError(
+        raise AddressError(
             "the key has an empty part, or one of only dots", "Write the key without //, . and .. ."
         )
     return ObjectUrl(found[1].lower(), bucket, key)

@@ -8,12 +8,12 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from batchgen.engines.openai.transport.base_url import InvalidUrlError, parse_base_url
+from batchgen.engines.openai.transport.base_url import parse_base_url
 from batchgen.engines.openai.transport.concurrency_limit import LEAST, MOST, ConcurrencyLimit
 from batchgen.engines.openai.transport.http_connection import HttpConnection, HttpReply, _whole_body
 from batchgen.engines.openai.transport.retry_policy import backoff, judge_reply, retry_after
 from batchgen.engines.openai.transport.server_fleet import Patience, ServerFleet, ServerState
-from batchgen.errors import UnavailableError
+from batchgen.errors import AddressError, UnavailableError
 
 
 class Clock:
@@ -122,7 +122,7 @@ def test_addresses(text: str, shown: str, local: bool) -> None:
 
 @pytest.mark.parametrize("text", ["http://host:99999/v1", "http://[::1/v1", "http:///v1", "x"])
 def test_what_is_no_address(text: str) -> None:
-    with pytest.raises(InvalidUrlError):
+    with pytest.raises(AddressError):
         parse_base_url(text)
 
 

@@ -1,8 +1,9 @@
 """Shards of a run in one folder: the rows of a single process, each part sealed once, whatever is started where."""
 
 import json
+import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,11 @@ import polars as pl
 import pytest
 
 from batchgen.errors import BatchgenError, LockedError, StateError, UsageError
+from batchgen.input.sources import InputSource, Survey
 from batchgen.inspection.status import status
 from batchgen.inspection.verify import verify
 from batchgen.jobfile.load import LoadedJob, load_job
+from batchgen.planning.host_processor import read_processor
 from batchgen.run.result import RunResult
 from batchgen.run.run import run
 from batchgen.run.shards.merge_shards import NoExecutor, check_begun
@@ -68,12 +71,16 @@ def test_the_shards_make_the_rows_of_a_single_process(job: Path, order: tuple[in
     assert rows(done).equals(whole(job))
     assert verify(done.folder).issues == []
     assert not done.folder.shards.exists()
-    machines = json.loads(done.folder.manifest.read_text())["engine"]["machines"]
+    manifest = json.loads(done.folder.manifest.read_text())
+    machines = manifest["engine"]["machines"]
     assert [(one["shard"], one["parts"]) for one in machines] == [
         ("0/3", 5),
         ("1/3", 4),
         ("2/3", 4),
     ]
+    assert manifest["seconds"] == max(one["seconds"] for one in machines) > 0
+    assert manifest["load_seconds"] == max(one["load_seconds"] for one in machines)
+    assert manifest["engine"]["processors"] == [read_processor().name]
 
 
 @pytest.mark.soak
@@ -274,7 +281,6 @@ def test_another_input_is_refused_by_name(job: Path, make_job: MakeJob) -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["run.max_total_tokens=1000000"], "max_total_tokens"),
         (["output.upload=s3://bucket/out", "output.upload_parts=true"], "upload_parts"),
     ],
 )
@@ -284,6 +290,58 @@ def test_what_shards_cannot_hold_to_is_refused(
     with pytest.raises(UsageError, match=message):
         run_shard(load_job(job, overrides=overrides), Shard(0, 2))
     assert not folder_of(job).path.exists()
+
+
+def tokens(job: Path) -> int:
+    counts = run(load_job(job, overrides=["output.path=whole"])).counts
+    return counts.input_tokens + counts.output_tokens
+
+
+def limited(job: Path, limit: int) -> LoadedJob:
+    return load_job(job, overrides=[f"run.max_total_tokens={limit}"])
+
+
+@pytest.mark.parametrize("shards", [["0/2", "1/2"], ["any", "any"]])
+def test_shards_share_a_budget_of_tokens(job: Path, shards: list[str]) -> None:
+    """Together they never exceed it; what their shares leave is used by a run without shards."""
+    expected, limit = whole(job), tokens(job)
+    for shard in shards:
+        made = run_shard(limited(job, limit), parse_shard(shard))
+        assert (made.outcome, made.exit_code) == ("stopped", 75)
+        assert re.search(
+            r"this shard's share of run.max_total_tokens \([\d,]+ of", made.why_stopped
+        )
+    stopped = run(limited(job, limit), stop=lambda: True)
+    spent = stopped.counts.input_tokens + stopped.counts.output_tokens
+    assert 0 < spent <= limit
+    done = run(limited(job, 4 * limit))
+    assert done.outcome == "done"
+    assert rows(done).equals(expected)
+
+
+@pytest.mark.parametrize("shard", ["0/1", "any"])
+def test_a_budget_that_suffices_stops_no_shard(job: Path, shard: str) -> None:
+    assert run_shard(limited(job, 1_000_000), parse_shard(shard)).outcome == "sealed"
+    assert merge(limited(job, 1_000_000)).outcome == "done"
+
+
+def test_the_input_is_surveyed_once(job: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    surveyed: list[InputSource] = []
+    survey = InputSource.survey
+
+    def counted(source: InputSource, columns: Sequence[str] = ()) -> Survey:
+        surveyed.append(source)
+        return survey(source, columns)
+
+    expected = whole(job)
+    monkeypatch.setattr(InputSource, "survey", counted)
+    folder = folder_of(job)
+    for index in range(3):
+        run_shard(job, Shard(index, 3))
+    assert len(surveyed) == 1
+    folder.survey.write_text("damaged")
+    assert rows(merge(job)).equals(expected)
+    assert len(surveyed) == 2
 
 
 def test_too_many_failures_stop_a_shard(make_job: MakeJob) -> None:

@@ -29,7 +29,7 @@ from tests.soak.harness import Spawner
 OF_THE_RUN = ("run_id", "created_at")
 EXPIRY = 3.0
 IN_A_SHARD = [p for p in POINTS if p.split(".")[0] in ("run", "job", "journal", "part", "record")]
-QUICK = ("run.before_rename", "part.after_link", "claim.before_rename", "claim.after_rename")
+QUICK = ("run.before_rename", "part.after_link", "claim.before_link", "claim.after_link")
 
 Start = Callable[..., subprocess.Popen[bytes]]
 
@@ -83,7 +83,10 @@ def wait_until(happened: Callable[[], bool], seconds: float = 120.0) -> None:
 
 
 def claims(job: Path) -> dict[int, int]:
-    return FolderClaims(folder_of(job)).newest()
+    """The number of the newest claim of each claimed part."""
+    store = FolderClaims(folder_of(job))
+    found = {part: store.newest(part) for part in range(12)}
+    return {part: newest[0] for part, newest in found.items() if newest is not None}
 
 
 @pytest.mark.slow

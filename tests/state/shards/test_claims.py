@@ -22,12 +22,15 @@ class Memory:
 
     made: dict[int, list[str]] = field(default_factory=dict)
     beats: dict[str, int | None] = field(default_factory=dict)
+    looks: int = 0
 
-    def newest(self) -> dict[int, int]:
-        return {part: len(owners) - 1 for part, owners in self.made.items()}
+    def is_claimed(self, part: int) -> bool:
+        self.looks += 1
+        return part in self.made
 
-    def owner(self, part: int, claim: int) -> str:
-        return self.made[part][claim]
+    def newest(self, part: int) -> tuple[int, str] | None:
+        owners = self.made.get(part)
+        return (len(owners) - 1, owners[-1]) if owners else None
 
     def create(self, part: int, claim: int, owner: str) -> bool:
         owners = self.made.setdefault(part, [])
@@ -62,7 +65,18 @@ class ClaimMachine(RuleBasedStateMachine):
 
     def hire(self, name: str) -> None:
         self.store.beats[name] = 0
-        self.workers[name] = Worker(PartClaims(self.store, name, lambda: self.now, EXPIRY))
+        claims = PartClaims(
+            self.store,
+            name,
+            missing=self.missing,
+            is_sealed=lambda part: part in self.sealed,
+            clock=lambda: self.now,
+            expiry=EXPIRY,
+        )
+        self.workers[name] = Worker(claims)
+
+    def missing(self) -> list[int]:
+        return [part for part in range(self.parts) if part not in self.sealed]
 
     def pick(self, data: st.DataObject, *, awake: bool) -> str | None:
         names = [name for name, worker in self.workers.items() if worker.awake is awake]
@@ -73,11 +87,10 @@ class ClaimMachine(RuleBasedStateMachine):
         if (name := self.pick(data, awake=True)) is None:
             return
         before = {part: list(owners) for part, owners in self.store.made.items()}
-        missing = [part for part in range(self.parts) if part not in self.sealed]
-        part = self.workers[name].claims.take(missing)
+        part = self.workers[name].claims.take()
         if part is None:
             return
-        assert part in missing
+        assert part in self.missing()
         self.workers[name].open.add(part)
         for owner in before.get(part, [])[-1:]:
             if owner in self.workers and owner != name:
@@ -135,8 +148,7 @@ class ClaimMachine(RuleBasedStateMachine):
             self.store.beats[name] = None
         self.hire("last")
         for _ in range(4 * self.parts + 4):
-            missing = [part for part in range(self.parts) if part not in self.sealed]
-            part = self.workers["last"].claims.take(missing)
+            part = self.workers["last"].claims.take()
             if part is None:
                 self.wait(EXPIRY)
             else:
@@ -168,30 +180,68 @@ def test_each_claim_in_a_folder_is_made_once(folder: RunFolder) -> None:
     for thread in threads:
         thread.join()
     assert sorted(part for part, _ in won) == list(range(20))
-    assert store.newest() == dict.fromkeys(range(20), 0)
-    assert {part: store.owner(part, 0) for part in range(20)} == dict(won)
+    assert {part: store.newest(part) for part in range(20)} == {
+        part: (0, name) for part, name in won
+    }
 
 
 def test_the_newest_claim_counts(folder: RunFolder) -> None:
     store = FolderClaims(folder)
+    assert store.newest(7) is None
+    assert not store.is_claimed(7)
     assert store.create(7, 0, "a")
     assert store.create(7, 1, "b")
     assert not store.create(7, 1, "c")
-    assert store.newest() == {7: 1}
-    assert store.owner(7, 1) == "b"
+    assert store.create(7, 1, "b"), "the answer to the first request was lost"
+    assert store.newest(7) == (1, "b")
+    assert store.is_claimed(7)
     assert store.beat("never joined") is None
 
 
-def test_a_foreign_file_among_the_claims_is_named(folder: RunFolder) -> None:
-    FolderClaims(folder).create(7, 0, "a")
-    (folder.claims / "notes.txt").write_text("")
-    with pytest.raises(StateError, match=r"notes\.txt is not a claim"):
-        FolderClaims(folder).newest()
+def test_what_is_no_claim_is_named(folder: RunFolder) -> None:
+    store = FolderClaims(folder)
+    store.create(7, 0, "a")
+    (folder.claims / "00008.0").write_text("a")
+    with pytest.raises(StateError, match=r"00008\.0 is not a claim"):
+        store.newest(8)
+
+
+def claims_of(store: FolderClaims | Memory, name: str, parts: int) -> PartClaims:
+    return PartClaims(
+        store,
+        name,
+        missing=lambda: range(parts),
+        is_sealed=lambda _: False,
+        clock=lambda: 0.0,
+        expiry=EXPIRY,
+    )
 
 
 def test_a_worker_gets_its_own_claims_back_after_a_restart(folder: RunFolder) -> None:
-    store = FolderClaims(folder)
-    first = PartClaims(store, "a", lambda: 0.0, EXPIRY)
-    assert [first.take(range(3)) for _ in range(2)] == [0, 1]
-    again = PartClaims(store, "a", lambda: 0.0, EXPIRY)
-    assert [again.take(range(3)) for _ in range(4)] == [2, 0, 1, None]
+    first = claims_of(FolderClaims(folder), "a", 3)
+    assert [first.take() for _ in range(2)] == [0, 1]
+    again = claims_of(FolderClaims(folder), "a", 3)
+    assert [again.take() for _ in range(4)] == [2, 0, 1, None]
+
+
+def test_a_part_that_was_sealed_before_it_was_claimed_is_not_made(folder: RunFolder) -> None:
+    sealed = set[int]()
+    claims = PartClaims(
+        FolderClaims(folder),
+        "a",
+        missing=lambda: range(3),
+        is_sealed=sealed.__contains__,
+        clock=lambda: 0.0,
+        expiry=EXPIRY,
+    )
+    sealed |= {0, 2}
+    assert [claims.take(), claims.take()] == [1, None]
+
+
+@pytest.mark.parametrize("parts", [500, 50_000])
+def test_the_looks_for_a_part_do_not_grow_with_the_number_of_parts(parts: int) -> None:
+    store, workers = Memory(), 64
+    everyone = [claims_of(store, f"w{number}", parts) for number in range(workers)]
+    taken = [claims.take() for _ in range(parts // workers) for claims in everyone]
+    assert len({*taken}) == len(taken)
+    assert store.looks <= 14 * len(taken)  # 2 log2(64) + 2

@@ -4,18 +4,11 @@ import ipaddress
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from batchgen.errors import AddressError
+
 _DOORS = ("/chat/completions", "/completions", "/models")
 _LOCAL_SUFFIXES = (".localhost", ".local", ".internal", ".lan", ".home.arpa")
 _PORTS = {"http": 80, "https": 443}
-
-
-class InvalidUrlError(ValueError):
-    """Text that is not the address of a server. The message never quotes it: it may contain a password."""
-
-    def __init__(self, message: str, hint: str) -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,26 +39,26 @@ def parse_base_url(text: str) -> BaseUrl:
     """Parse the address.
 
     Raises:
-        InvalidUrlError: it is not an http address, or contains more than host, port and path.
+        AddressError: it is not an http address, or contains more than host, port and path.
     """
     example = "Write scheme, host and path, such as http://127.0.0.1:8000/v1."
     try:
         parts = urlsplit(text.strip())
         port = parts.port
     except ValueError as error:
-        raise InvalidUrlError("is not a valid address", example) from error
+        raise AddressError("is not a valid address", example) from error
     if parts.scheme not in _PORTS or not parts.hostname:
-        raise InvalidUrlError("expected an address that starts with http:// or https://", example)
+        raise AddressError("expected an address that starts with http:// or https://", example)
     if parts.username or parts.password:
         hint = "Export the key as an environment variable and name that in model.api_key_env."
-        raise InvalidUrlError("contains a user name or a password", hint)
+        raise AddressError("contains a user name or a password", hint)
     if parts.query or parts.fragment:
-        raise InvalidUrlError("contains a ? or #; expected only host, port and path", example)
+        raise AddressError("contains a ? or #; expected only host, port and path", example)
     path = parts.path.rstrip("/")
     for door in _DOORS:
         if path.endswith(door):
             hint = f"Leave out {door}."
-            raise InvalidUrlError(f"ends in {door}; expected the path before it", hint)
+            raise AddressError(f"ends in {door}; expected the path before it", hint)
     if any(not "!" <= c <= "~" for c in path):
-        raise InvalidUrlError("has a path with spaces or letters that are not ASCII", example)
+        raise AddressError("has a path with spaces or letters that are not ASCII", example)
     return BaseUrl(parts.scheme, parts.hostname, port or _PORTS[parts.scheme], path)
