@@ -181,7 +181,7 @@ class _Share:
         executor = None
         if self.merge:
             folder = RunFolder(Path(loaded.job.output.path))
-            check_begun(folder)
+            check_begun(folder, loaded.job.output)
             executor = NoExecutor(folder)
         return run_job(loaded, start=self.start, executor=executor, **common)
 

@@ -242,7 +242,7 @@ class _Runner:
             )
             made = self._executor(journal).make_parts(task)
             sealed |= made.sealed
-        made = with_machines(self.folder, made)
+        made = with_machines(self.home, self.identity.run_id, made)
         done = has_columns and len(sealed) == self._part_count
         why = failures.reason or budget.reason or self.stop.reason() or made.why
         result = RunResult(

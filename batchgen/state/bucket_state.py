@@ -103,14 +103,22 @@ class BucketState:
         else:
             self.bucket.replace(old, text)
 
+    def holds(self, run_id: str) -> bool:
+        """Whether this run is at work there, and not published."""
+        found = self._read()
+        return found is not None and found[0].run_id == run_id
+
+    @property
+    def is_begun(self) -> bool:
+        return self._read() is not None
+
     def part_store(self, folder: RunFolder, run_id: str, *, compression: str) -> "BucketPartStore":
         url = self.url.child(run_id)
         return BucketPartStore(folder, compression=compression, bucket=self.bucket, url=url)
 
     def delete(self, run_id: str) -> None:
         """Delete the state of a run that is published."""
-        found = self._read()
-        if found is not None and found[0].run_id == run_id:
+        if self.holds(run_id):
             self.bucket.delete(self._run.key)
         for part in list(self.bucket.list(self.url.child(run_id).key)):
             self.bucket.delete(part.url.key)

@@ -50,8 +50,8 @@ class Outcome:
     Attributes:
         seconds: from the first worker to the last part.
         deaths: workers that were killed.
-        claims: times that workers took a part, or found none, and `claim_seconds` what it took; of workers that were not killed.
-        lists: times that these workers listed the parts.
+        claims: parts that workers took, and `claim_seconds` the processor time of that, with looks that found none.
+        lists: times that workers listed the parts.
         memory: MiB that this process occupied, after a quarter of the parts and at the end.
     """
 
@@ -94,6 +94,10 @@ def work(folder: RunFolder, load: Load, dies_after: int) -> None:
         sealed = store.numbers()
         return [number for number in range(load.parts) if number not in sealed]
 
+    def note() -> None:
+        content = {"claims": taken, "seconds": spent, "lists": lists}
+        (folder.path / f"worker-{os.getpid()}.json").write_text(json.dumps(content))
+
     spent, taken = 0.0, 0
     with join(folder, Shard(), {}) as member:
         claims = PartClaims(
@@ -106,17 +110,17 @@ def work(folder: RunFolder, load: Load, dies_after: int) -> None:
         )
         part: int | None = 0
         while part is not None or claims.others:
-            began = time.monotonic()
+            began = time.process_time()  # there are more workers than cores
             part = claims.take()
-            spent, taken = spent + time.monotonic() - began, taken + 1
+            spent, taken = spent + time.process_time() - began, taken + (part is not None)
             if taken > dies_after:
+                note()
                 os.kill(os.getpid(), signal.SIGKILL)
             if part is None:
                 time.sleep(_SECONDS_BETWEEN_LOOKS)
             else:
                 store.seal(part, part_table(part, load.rows))
-    note = {"claims": taken, "seconds": spent, "lists": lists}
-    (folder.path / f"worker-{os.getpid()}.json").write_text(json.dumps(note))
+    note()
 
 
 def start(folder: RunFolder, load: Load, chance: random.Random) -> int:

@@ -20,7 +20,7 @@ batchgen run job.yaml --merge         # once: evaluates and publishes, or ends w
   up, the part that is sealed first counts.
 - Refused before a row is answered, by name: another job, model or input (6), other versions of batchgen, torch, transformers, tokenizers,
   llguidance, vLLM or OpenVINO than the first shard had (6), a number that is running already, another N or `any` at the same time, a
-  run without `--shard` at the same time (75), and `output.upload_parts` (2).
+  run without `--shard` at the same time (75).
 - `run.max_error_rate` and `run.max_error_count` stop a shard early by its own rows alone; `--merge` decides about the whole run.
 - Of `run.max_total_tokens`, each part has the share that its rows are of all rows, so that shards together never exceed it. A shard
   that has used the shares of its parts ends with 75; `batchgen run` without `--shard` uses what others left. Tokens of answers that were lost with a
@@ -28,11 +28,17 @@ batchgen run job.yaml --merge         # once: evaluates and publishes, or ends w
 - The first shard reads the whole input, to count its rows and check ids; the others wait for it, and only hash the files. Each
   shard hashes the model.
 - The journal is on a local disk where the folder is on a network file system: in `$TMPDIR`, or `/tmp`. Another machine generates the
-  unfinished parts of a lost one again. Hard links and `flock` must work between the machines, as on NFS 4; where locks are local to a
+  unfinished parts of a lost one again. Hard links, symbolic links and `flock` must work between the machines, as on NFS 4; where locks are local to a
   machine (Lustre with `localflock`), two shards of one number on two machines are not noticed: parts are still sealed once.
 - `batchgen status` lists the missing parts and the shards. `engine.machines` in the manifest lists the shards that made parts, and
   `engine.processors` their kinds of processors, which may round differently. `seconds` are those of the shard that worked longest.
 - Metrics that query a model, and judges, are computed by `--merge`, on its machine.
+
+With `output.upload_parts: true`, the machines share a bucket in place of a folder: each needs the input, the model and a folder of its
+own, which may be lost with it. Parts, claims and members are objects, made by conditional puts, and `--merge` runs on any machine, which
+copies all parts. Parts of a machine that vanished are free after two minutes without a sign of life. There, two shards of one
+number, another N and a run without `--shard` at the same time are not noticed: they cost time, and each part is sealed once. After
+`--merge` has published, a shard on an empty disk begins a new run: start no shard after it. `--ray` needs a shared folder.
 
 On a Ray cluster (`pip install 'batchgen-llm[ray]'` on all nodes), one command starts and watches the workers:
 

@@ -194,7 +194,7 @@ an empty disk, such as a new spot instance, resumes the run of a lost one with t
 were in flight or in open parts (`batching.part_rows`). Two machines that work at once cost time, and no row appears twice: the first
 to save a part wins. It must be the same job and input; with `${date}`, add `--date`. A store that ignores conditions is an error
 (exit code 5). A part that cannot be saved stops the run (5 or 75); it stays in `output.path` and is saved by the next start. The
-parts are deleted when the run is published.
+parts are deleted when the run is published. Several machines may share the work: [`--shard`](#many-machines).
 
 `status`, `verify`, `show`, `export`, `compare`, `history`, `score --output FOLDER` and `report --output FILE` take such an address,
 of a prefix or of one run's folder, in place of a run folder (also `batchgen.score` and `batchgen.compare`). The files are copied to

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from batchgen.engines.engine_registry import open_engine
-from batchgen.errors import LockedError
+from batchgen.errors import LockedError, UsageError
 from batchgen.evaluation.model_queries.scoring_model import EngineOpener
 from batchgen.jobfile.load import LoadedJob
 from batchgen.progress import SILENT, Reporter
@@ -22,7 +22,6 @@ from batchgen.run.ray_cluster.ray_driver import RayDriver
 from batchgen.run.result import RunResult
 from batchgen.run.run import Start, run
 from batchgen.run.shards.merge_shards import NoExecutor
-from batchgen.run.shards.shard_run import check_shareable
 from batchgen.run.stop_signals import Deadline, StopCondition, job_deadlines
 from batchgen.state.run_folder import RunFolder
 
@@ -67,7 +66,11 @@ def run_on_ray(  # noqa: PLR0913  # as `run`: every argument but the first three
     Raises:
         BatchgenError: the run cannot start or cannot finish; parts that are sealed stay.
     """
-    check_shareable(loaded.job, "--ray")
+    if loaded.job.output.upload_parts:
+        raise UsageError(
+            "--ray: output.upload_parts keeps the parts in object storage; the workers of a cluster share the output folder",
+            hint="Add --set output.upload_parts=false, or start each worker with --shard any.",
+        )
     folder = RunFolder(Path(loaded.job.output.path))
     stopping = StopCondition(stop, job_deadlines(loaded.job.run, deadlines))
     publish = partial(

@@ -4,13 +4,16 @@ The engine that answered is described by what each shard recorded of it: facts t
 `machines`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from batchgen.errors import UsageError
+from batchgen.job.spec import Output
 from batchgen.run.executors.executor import MadeParts, PartsTask
+from batchgen.state.bucket_state import PartsHome, open_parts_home
 from batchgen.state.run_folder import RunFolder
+from batchgen.state.shards.bucket_shards import read_members
 from batchgen.state.shards.members import members
 from batchgen.state.shards.shard import short_ranges
 from batchgen.storage.entries import exists
@@ -40,21 +43,29 @@ class NoExecutor:
         return f", of shards {short_ranges(numbers)} of {count}"
 
 
-def check_begun(folder: RunFolder) -> None:
+def check_begun(folder: RunFolder, output: Output) -> None:
     """UsageError if there is no run to merge."""
-    if not exists(folder.run) and not exists(folder.manifest):
+    if exists(folder.run) or exists(folder.manifest):
+        return
+    state = open_parts_home(folder, output, fresh=False).state
+    if state is None or not state.is_begun:
         raise UsageError(
-            f"--merge: {folder.path} holds nothing of a run",
+            f"--merge: {folder.path if state is None else state.url} holds nothing of a run",
             hint="Make its parts first, with --shard I/N or --shard any.",
         )
 
 
-def with_machines(folder: RunFolder, made: MadeParts) -> MadeParts:
+def with_machines(home: PartsHome, run_id: str, made: MadeParts) -> MadeParts:
     """What this process has made, with what the shards of the run recorded: their engines, and their times.
 
     Shards work at the same time: the seconds are those of the one that worked longest.
     """
-    found = [one.content for one in members(folder) if one.content.get("parts")]
+    contents: Iterable[Mapping[str, Any]]
+    if home.state is None:
+        contents = (one.content for one in members(home.folder))
+    else:
+        contents = read_members(home.state, run_id)
+    found = [content for content in contents if content.get("parts")]
     if not found:
         return made
     longest = {key: max(float(one.get(key, 0.0)) for one in found) for key in _TIMES}

@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from batchgen.engines.engine_registry import open_engine
-from batchgen.errors import StateError, UsageError
+from batchgen.errors import StateError
 from batchgen.evaluation.model_queries.scoring_model import EngineOpener, LazyEngine
-from batchgen.job.spec import Job
 from batchgen.jobfile.load import LoadedJob
 from batchgen.output.published_run import PublishedRun
 from batchgen.planning.host_processor import read_processor
@@ -30,6 +29,7 @@ from batchgen.run.publication import complete_result, is_complete
 from batchgen.run.result import RunResult
 from batchgen.run.reuse import EarlierRun, open_reuse
 from batchgen.run.setup import Setup, run_identity, set_up
+from batchgen.run.shards.shard_place import ShardPlace, meet
 from batchgen.run.stop_signals import (
     Deadline,
     FailureLimit,
@@ -38,16 +38,16 @@ from batchgen.run.stop_signals import (
     TokenBudget,
     job_deadlines,
 )
+from batchgen.state.bucket_state import open_parts_home
 from batchgen.state.identity import Identity, has_other_columns
 from batchgen.state.journal import Journal, count_saved, delete_sealed, open_journal
 from batchgen.state.lock import RunLock, hold_lock, wait_for_lock
 from batchgen.state.parts import Counts, SealedPart
 from batchgen.state.run_folder import RunFolder
-from batchgen.state.shards.claims import EXPIRY_SECONDS, FolderClaims, PartClaims
+from batchgen.state.shards.claims import EXPIRY_SECONDS, PartClaims
 from batchgen.state.shards.members import ShardMember, join
 from batchgen.state.shards.shard import Shard
 from batchgen.state.shards.shard_journal import import_answers, shard_journal
-from batchgen.state.shards.shared_parts import SharedPartStore
 from batchgen.storage.entries import exists
 from batchgen.storage.failpoints import arm
 
@@ -83,7 +83,6 @@ def run_shard(  # noqa: PLR0913  # every argument but the job and the shard has 
     """
     arm()
     loaded = loaded_job(job)
-    check_shareable(loaded.job, f"--shard {shard}")
     stopping = StopCondition(stop, job_deadlines(loaded.job.run, deadlines))
     folder = RunFolder(Path(loaded.job.output.path))
     folder.create(int(loaded.job.output.file_mode, 8))
@@ -95,7 +94,8 @@ def run_shard(  # noqa: PLR0913  # every argument but the job and the shard has 
         reporter.begin("reading the input")
         setup = set_up(loaded, reporter, folder, share_survey=True)
         with wait_for_lock(folder.shards / "setup.lock"):  # the first one creates run.json
-            identity = run_identity(folder, setup, fresh=False)
+            home = open_parts_home(folder, loaded.job.output, fresh=False)
+            identity = run_identity(folder, setup, fresh=False, join=home.join)
         if is_complete(folder, identity):
             return complete_result(PublishedRun(folder), setup, "already complete")
         if has_other_columns(folder, identity):
@@ -113,23 +113,17 @@ def run_shard(  # noqa: PLR0913  # every argument but the job and the shard has 
             folder, run_id=identity.run_id, samples=setup.samples, reporter=reporter, path=path
         )
         engine = LazyEngine(partial(setup.scoring_model.open, opener, stopping))
-        with opened as journal, closing(engine):
+        with (
+            meet(home, identity.run_id, member, beats) as place,
+            opened as journal,
+            closing(engine),
+        ):
             executor = LocalExecutor(journal, engine, opener)
             work = _ShardWork(
-                folder, lock, setup, identity, shard, member, journal, executor, reporter, stopping,
-                earlier, expiry,
+                folder, lock, setup, identity, shard, member, place, journal, executor, reporter,
+                stopping, earlier, expiry,
             )  # fmt: skip
             return work.run()
-
-
-def check_shareable(job: Job, option: str) -> None:
-    """Raise UsageError for keys of the job that several processes cannot hold to; `option` started them."""
-    name = option.split()[0]
-    if job.output.upload_parts:
-        raise UsageError(
-            f"{option}: output.upload_parts keeps the parts in object storage; shards keep them in the output folder",
-            hint=f"Add --set output.upload_parts=false, or run without {name}.",
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +136,7 @@ class _ShardWork:
     identity: Identity
     shard: Shard
     member: ShardMember
+    place: ShardPlace
     journal: Journal
     executor: LocalExecutor
     reporter: Reporter
@@ -153,7 +148,7 @@ class _ShardWork:
         own = self.shard.own(self.identity.parts)
         if exists(self.folder.journal):
             import_answers(self.journal, self.folder.journal, self.identity, own)
-        delete_sealed(self.journal, self.identity, self._store.numbers())
+        delete_sealed(self.journal, self.identity, self.place.store.numbers())
         began = self._saved({})
         limit = FailureLimit(self.setup.job.run, self._output_rows)
         failures = FailureWatch(limit, 0 if self.shard.claims else began.failed)
@@ -214,21 +209,23 @@ class _ShardWork:
         whole = self.setup.job.run.max_total_tokens
         if whole is None:
             return TokenBudget(None, 0)
-        own = () if self.shard.claims else self.shard.own(self.identity.parts)
+        own = () if self.shard.claims else self._counted_parts()
         spent = saved.input_tokens + saved.output_tokens
         return TokenBudget(sum(map(self._share, own)), spent, whole)
+
+    def _counted_parts(self) -> list[int]:
+        """The parts of this shard but for those of which only another machine knows what they used."""
+        own, sealed = self.shard.own(self.identity.parts), self.place.store.numbers()
+        known = self.place.store.recorded(number for number in own if number in sealed)
+        return [number for number in own if number not in sealed or number in known]
 
     def _share(self, part: int) -> int:
         """The tokens of a part; those of all parts together are at most the limit of the run."""
         whole = self.setup.job.run.max_total_tokens or 0
         return whole * self.identity.output_rows(part) // self._output_rows
 
-    @property
-    def _store(self) -> SharedPartStore:
-        return SharedPartStore(self.folder, compression=self.setup.job.output.compression)
-
     def _missing(self) -> list[int]:
-        sealed = self._store.numbers()
+        sealed = self.place.store.numbers()
         return [n for n in self.shard.own(self.identity.parts) if n not in sealed]
 
     def _saved(self, made: Mapping[int, SealedPart]) -> Counts:
@@ -236,7 +233,7 @@ class _ShardWork:
         if self.shard.claims:
             return count_saved(self.journal, self.identity, made)
         own = self.shard.own(self.identity.parts)
-        sealed = self._store.recorded(n for n in self._store.numbers() if n in own)
+        sealed = self.place.store.recorded(n for n in self.place.store.numbers() if n in own)
         return count_saved(self.journal, self.identity, sealed)
 
     def _rounds(
@@ -247,14 +244,14 @@ class _ShardWork:
         While an iterator of numbers waits, the engine stands still: where all missing parts are claimed by others, a round ends,
         and the next one begins when one of them is free.
         """
-        store = self._store
+        store = self.place.store
         if not self.shard.claims:
             if missing := self._missing():
                 yield (number for number in missing if not store.is_sealed(number))
             return
         claims = PartClaims(
-            FolderClaims(self.folder),
-            self.member.name,
+            self.place.claims,
+            self.place.name,
             missing=self._missing,
             is_sealed=store.is_sealed,
             clock=time.monotonic,
@@ -299,9 +296,9 @@ class _ShardWork:
             setup=self.setup,
             identity=self.identity,
             numbers=numbers,
-            sealed={number for number in self._store.numbers() if number in own},
+            sealed={number for number in self.place.store.numbers() if number in own},
             expected_rows=sum(map(self.identity.output_rows, own)),
-            store=self._store,
+            store=self.place.store,
             reporter=self.reporter,
             failures=failures,
             budget=budget,

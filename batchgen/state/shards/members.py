@@ -252,12 +252,18 @@ def _check_versions(folder: RunFolder, mine: Mapping[str, str | None]) -> None:
     path = _versions_path(folder)
     if folder.create_json(path, {"versions": dict(mine)}, stage="versions"):
         return
-    theirs = read_json(path)["versions"]
+    check_same_versions(mine, read_json(path)["versions"], str(folder.path))
+
+
+def check_same_versions(
+    mine: Mapping[str, str | None], theirs: Mapping[str, str | None], place: str
+) -> None:
+    """StateError if this machine has other versions than the shards of a place."""
     names = [name for name in {**theirs, **mine} if theirs.get(name) != mine.get(name)]
     if names:
         listed = "; ".join(f"{n} {mine.get(n)} here, {theirs.get(n)} there" for n in names)
         raise StateError(
-            f"this machine has other versions than the shards of {folder.path}: {listed}",
+            f"this machine has other versions than the shards of {place}: {listed}",
             hint="Install the same versions on every machine. `batchgen run` without --shard finishes the run with those of its machine.",
         )
 

@@ -3,12 +3,17 @@
 A start of a shard does not read what others have made: their parts are checked when the run is published.
 """
 
+import os
+import re
 from collections.abc import Iterable
 
 import pyarrow as pa
 
-from batchgen.state.parts import PartStore, SealedPart, count_part, part_files
+from batchgen.state.parts import PartStore, SealedPart, count_part
+from batchgen.storage.durable import read_errors
 from batchgen.storage.entries import exists
+
+_PART = re.compile(r"(\d{5,})\.bgpart")
 
 
 class SharedPartStore(PartStore):
@@ -21,8 +26,10 @@ class SharedPartStore(PartStore):
         return self._recorded(self._path(number))
 
     def numbers(self) -> set[int]:
-        """The numbers of the sealed parts, none of which is read."""
-        return {int(path.stem) for path in part_files(self._folder)}
+        """The numbers of the sealed parts, none of which is read. What else is in the folder is found when the run is published."""
+        with read_errors(self._folder.parts), os.scandir(self._folder.parts) as entries:
+            found = (_PART.fullmatch(entry.name) for entry in entries)
+            return {int(name[1]) for name in found if name}
 
     def is_sealed(self, number: int) -> bool:
         """Whether a part is sealed; unlike a list of the folder, the answer is never an old one."""

@@ -152,6 +152,10 @@ class Bucket:
         """
         self._put(key, content, None)
 
+    def put(self, key: str, content: bytes) -> None:
+        """Write a small object, whatever is there."""
+        self._put_once(key, content, "overwrite")
+
     def replace(self, old: RemoteObject, content: bytes) -> None:
         """Replace one version of an object; ConditionFailedError if it is another version with other content."""
         self._put(old.url.key, content, old)

@@ -152,9 +152,9 @@ def test_a_merge_names_the_missing_parts_and_their_shards(job: Path) -> None:
 
 def test_a_merge_needs_a_run(job: Path) -> None:
     with pytest.raises(UsageError, match="holds nothing of a run"):
-        check_begun(folder_of(job))
+        check_begun(folder_of(job), load_job(job).job.output)
     run_shard(job, Shard(0, 4))
-    check_begun(folder_of(job))
+    check_begun(folder_of(job), load_job(job).job.output)
 
 
 def test_a_second_merge_publishes_nothing(job: Path) -> None:
@@ -276,20 +276,6 @@ def test_another_input_is_refused_by_name(job: Path, make_job: MakeJob) -> None:
     make_job([{**ROWS[0], "q": "other"}, *ROWS[1:]], batching={"part_rows": 10})
     with pytest.raises(StateError, match=r"made from other input: .*rows\.jsonl changed"):
         run_shard(job, Shard(1, 2))
-
-
-@pytest.mark.parametrize(
-    ("overrides", "message"),
-    [
-        (["output.upload=s3://bucket/out", "output.upload_parts=true"], "upload_parts"),
-    ],
-)
-def test_what_shards_cannot_hold_to_is_refused(
-    job: Path, overrides: list[str], message: str
-) -> None:
-    with pytest.raises(UsageError, match=message):
-        run_shard(load_job(job, overrides=overrides), Shard(0, 2))
-    assert not folder_of(job).path.exists()
 
 
 def tokens(job: Path) -> int:
