@@ -101,7 +101,7 @@ class BucketMember:
     _beat: int = 0
 
     def __post_init__(self) -> None:
-        self.name = f"{self.member.name}-{self.member.content['host']}-{uuid4().hex[:8]}"
+        self.name = f"{self.member.name}-{uuid4().hex[:8]}"
 
     @contextmanager
     def shown(self, versions: Mapping[str, str | None], seconds: float) -> Iterator[None]:

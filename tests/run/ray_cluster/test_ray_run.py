@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -23,8 +24,9 @@ from batchgen.jobfile.load import load_job
 from batchgen.run.run import run
 from batchgen.state.run_folder import RunFolder
 from batchgen.state.shards.members import members
+from batchgen.storage.entries import list_folder
 from tests.conftest import ROOT, MakeJob
-from tests.engines.openai.fake_server import FakeServer, say, serving, slowly
+from tests.engines.openai.fake_server import FakeServer, Seen, Sent, say, serving, slowly
 
 pytest.importorskip("ray", reason="needs Ray")
 pytestmark = pytest.mark.soak
@@ -50,10 +52,16 @@ class TwoNodes:
 
     def lose_raylet(self) -> None:
         """Kill the raylet of a node, and add another node."""
+        self._do("lose a raylet")
+
+    def add_node(self) -> None:
+        self._do("add a node")
+
+    def _do(self, command: str) -> None:
         assert self._process.stdin is not None
-        self._process.stdin.write("lose a raylet\n")
+        self._process.stdin.write(f"{command}\n")
         self._process.stdin.flush()
-        assert self._line() == "lost"
+        assert self._line() == "done"
 
     def close(self) -> None:
         self._process.communicate(timeout=60)
@@ -62,7 +70,7 @@ class TwoNodes:
         """The next line that is not one of Ray's messages."""
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            if line.strip() == "lost" or re.fullmatch(r"[\d.]+:\d+", line.strip()):
+            if line.strip() == "done" or re.fullmatch(r"[\d.]+:\d+", line.strip()):
                 return line.strip()
         raise AssertionError("the cluster has ended")
 
@@ -180,6 +188,38 @@ def test_a_kill_loses_no_row_and_doubles_none(
     assert found["outcome"] == "done"
     assert sum(one["parts"] for one in found["engine"]["machines"]) <= len(ROWS) / PART_ROWS
     check_rows(job)
+
+
+def test_workers_of_a_node_that_joins_get_parts_at_once(
+    make_job: MakeJob, cluster: TwoNodes
+) -> None:
+    """Six workers are wanted, and the nodes have room for four until another one joins."""
+    joined = threading.Event()
+
+    def say_slowly(seen: Seen) -> Sent:
+        joined.wait(1.0)
+        return say(seen)
+
+    with serving(say_slowly) as server:
+        model = {"engine": "openai", "base_url": server.url}
+        job = make_job(ROWS, model=model, batching={"part_rows": PART_ROWS, "max_rows": 1})
+        folder = RunFolder(job.parent / "out")
+        driver = start(job, cluster, "--ray-workers", str(WORKERS + 2))
+        wait_for_owners(folder, WORKERS)
+        cluster.add_node()
+        wait_for_owners(folder, WORKERS + 1)
+        joined.set()
+        found = finish(driver)
+        check_rows(job)
+    assert len(found["engine"]["machines"]) > WORKERS
+
+
+def wait_for_owners(folder: RunFolder, count: int) -> None:
+    """Wait until so many workers have claimed parts."""
+    until = time.monotonic() + 120
+    while len({str(claim.readlink()) for claim in list_folder(folder.claims)}) < count:
+        assert time.monotonic() < until, "they claim no part"
+        time.sleep(0.05)
 
 
 def test_a_killed_driver_resumes_and_its_workers_end(job: Path, cluster: TwoNodes) -> None:

@@ -1,6 +1,7 @@
 """A Ray cluster of two nodes on this machine, in a process of its own: Ray forks, and a fork of the process of all tests is too large.
 
-Prints the address; `lose a raylet` on stdin kills that of the second node and adds a third one; it ends with stdin.
+Prints the address; `lose a raylet` on stdin kills that of the second node and adds a third one, `add a node` adds one, and both are
+answered with `done`; it ends with stdin.
 """
 
 import os
@@ -17,18 +18,25 @@ def main() -> None:
     os.environ["RAY_DISABLE_MEMORY_MONITOR"] = "1"  # other tests fill the memory of the machine
     options = {"num_cpus": 2, "object_store_memory": STORE_BYTES, "include_dashboard": False}
     cluster = Cluster(initialize_head=True, head_node_args=options)
-    cluster.add_node(num_cpus=2, object_store_memory=STORE_BYTES)
+    add_node(cluster)
     sys.stdout.write(f"{cluster.address}\n")
     sys.stdout.flush()
-    for _ in sys.stdin:
-        lose_raylet(cluster)
-        sys.stdout.write("lost\n")
+    for command in sys.stdin:
+        if command.strip() == "add a node":
+            add_node(cluster)
+        else:
+            lose_raylet(cluster)
+        sys.stdout.write("done\n")
         sys.stdout.flush()
     cluster.shutdown()  # type: ignore[no-untyped-call]
 
 
+def add_node(cluster: Any) -> Any:
+    return cluster.add_node(num_cpus=2, object_store_memory=STORE_BYTES)
+
+
 def lose_raylet(cluster: Any) -> None:
-    node = cluster.add_node(num_cpus=2, object_store_memory=STORE_BYTES)
+    node = add_node(cluster)
     old = next(one for one in cluster.worker_nodes if one is not node)
     os.kill(old.all_processes["raylet"][0].process.pid, signal.SIGKILL)
     cluster.worker_nodes.discard(old)

@@ -83,10 +83,7 @@ def test_the_shards_make_the_rows_of_a_single_process(job: Path, order: tuple[in
     assert manifest["engine"]["processors"] == [read_processor().name]
 
 
-@pytest.mark.soak
-def test_the_shards_of_a_model_make_the_rows_of_a_single_process(
-    make_job: MakeJob, write_model: Callable[..., Path], tmp_path: Path
-) -> None:
+def write_tiny_model(write_model: Callable[..., Path], folder: Path) -> Path:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(
@@ -98,7 +95,16 @@ def test_the_shards_of_a_model_make_the_rows_of_a_single_process(
         max_position_embeddings=256,
         eos_token_id=257,
     )
-    LlamaForCausalLM(config).save_pretrained(write_model(tmp_path / "tiny"))
+    model = write_model(folder / "tiny")
+    LlamaForCausalLM(config).save_pretrained(model)
+    return model
+
+
+@pytest.mark.soak
+def test_the_shards_of_a_model_make_the_rows_of_a_single_process(
+    make_job: MakeJob, write_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    write_tiny_model(write_model, tmp_path)
     job = make_job(
         ROWS[:28],
         model={"engine": "transformers", "path": "./tiny"},
@@ -112,6 +118,22 @@ def test_the_shards_of_a_model_make_the_rows_of_a_single_process(
     machines = json.loads(done.folder.manifest.read_text())["engine"]["machines"]
     assert [(one["shard"], one["parts"]) for one in machines] == [("1/2", 2), ("any", 2)]
     assert all(one["processor"] for one in machines)
+
+
+@pytest.mark.soak
+def test_another_model_is_refused_by_name(
+    make_job: MakeJob, write_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    model = write_tiny_model(write_model, tmp_path)
+    job = make_job(ROWS[:6], model={"engine": "transformers", "path": "./tiny"})
+    begun = merge(job)
+    weights = model / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(StateError, match=r"was made by another job: model"):
+        run_shard(job, Shard(0, 2))
+    assert begun.counts.rows == 0
 
 
 def test_a_worker_claims_every_part(job: Path) -> None:
