@@ -60,13 +60,14 @@ What bounds a very large run, such as one of a billion rows, and what to do:
 | bound | what to do |
 |---|---|
 | a part has a file, a record and, with `any`, a claim | `batching.part_rows: 65536`: 15,259 parts in place of 488,282. A worker lists them twice, not once a part |
-| `--merge` and `run` read, score and write all rows in one process, and keep about 1 kB of memory a part | with judges and model metrics, score a sample of the rows in a run of its own |
+| one process (`--merge`, `run`) reads, scores and writes all rows, with about 1 kB of memory a part | with judges and model metrics, score a sample of the rows in a run of its own |
 | one published file | `output.layout: parts` publishes a folder, with one file a part; readers open it as one table |
-| `manifest.json` lists each file (about 200 bytes); there is no manifest of manifests | larger parts, as above |
+| the manifest lists each file in about 200 bytes; manifests of manifests are not supported | larger parts, as above |
 | the check of ids keeps 8 bytes a row in memory, in the first shard | a job for each block of input files |
 | the input is read by one process before the first row (1.7 million short rows a second from Parquet) | files in Parquet; the other shards do not read it again |
 
-Simulated: 10 million rows in 5,000 parts, 64 workers that die at random.
+Simulated on two cores: 10 million rows in 5,000 parts, 64 workers of which 98 were killed at random. A claim took 0.45 ms of
+processor time, and the watching process 1 MiB more memory at the end than after a quarter.
 
 `jobs/schedulers/` has scripts for a Slurm array (`slurm-shards.sh`, `slurm-merge.sh`) and a Kubernetes Indexed Job
 (`kubernetes-shards.yaml`). Several GPUs of one machine share the rows of one process: `run.workers`.
