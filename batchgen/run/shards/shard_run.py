@@ -214,7 +214,7 @@ class _ShardWork:
         return TokenBudget(sum(map(self._share, own)), spent, whole)
 
     def _counted_parts(self) -> list[int]:
-        """The parts of this shard but for those of which only another machine knows what they used."""
+        """The parts of this shard but for those that another machine made, whose tokens are not recorded here."""
         own, sealed = self.shard.own(self.identity.parts), self.place.store.numbers()
         known = self.place.store.recorded(number for number in own if number in sealed)
         return [number for number in own if number not in sealed or number in known]
