@@ -125,8 +125,7 @@ def run(  # noqa: PLR0913  # public: every argument but the job has a default
                     passes, reporter, stopping
                 )
             )
-        setup.try_user_metrics(reporter)
-        setup.report_continuation(reporter)
+        _announce(setup, reporter)
         earlier = open_reuse(
             folder, incremental_from, setup=setup, run_id=identity.run_id, reporter=reporter
         )
@@ -135,6 +134,13 @@ def run(  # noqa: PLR0913  # public: every argument but the job has a default
                 home, lock, setup, identity, reporter, stopping, passes, earlier, opener, executor
             ).run(start)
         )
+
+
+def _announce(setup: Setup, reporter: Reporter) -> None:
+    """Report what is to be known before the first row; see `Setup.try_user_metrics`."""
+    setup.try_user_metrics(reporter)
+    if note := setup.continuation_note:
+        reporter.info(note)
 
 
 def _open_upload(

@@ -142,10 +142,6 @@ class Setup:
         here = choose_model_dtype(self.job.model, self.model)
         return continuation_note(self.dtype, here) if self.dtype and here else ""
 
-    def report_continuation(self, reporter: Reporter) -> None:
-        if note := self.continuation_note:
-            reporter.info(note)
-
     @property
     def column_change(self) -> ColumnChange:
         """What gives answers that are saved already the columns of the job."""

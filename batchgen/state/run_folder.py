@@ -130,11 +130,6 @@ class RunFolder:
         return self.private / "shards"
 
     @property
-    def survey(self) -> Path:
-        """What one of them found in the input."""
-        return self.shards / "survey"
-
-    @property
     def claims(self) -> Path:
         """Which of these processes makes which part, if they share them."""
         return self.private / "claims"

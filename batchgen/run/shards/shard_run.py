@@ -104,7 +104,8 @@ def run_shard(  # noqa: PLR0913  # every argument but the job and the shard has 
                 hint="Use the same job in all shards, or run without --shard, which writes the sealed parts again.",
             )
         setup.try_user_metrics(reporter)
-        setup.report_continuation(reporter)
+        if note := setup.continuation_note:
+            reporter.info(note)
         earlier = open_reuse(
             folder, incremental_from, setup=setup, run_id=identity.run_id, reporter=reporter
         )

@@ -8,6 +8,7 @@ import base64
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import astuple
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -24,6 +25,11 @@ from batchgen.storage.entries import exists
 
 _MOST_SECONDS = 86_400.0
 """To wait for the process that surveys the input: it holds a lock, which it loses when it dies."""
+
+
+def survey_path(folder: RunFolder) -> Path:
+    """The file in a run's folder."""
+    return folder.shards / "survey"
 
 
 def survey_input(
@@ -44,7 +50,7 @@ def survey_input(
             return found
         survey = source.survey(columns)
         if _content(folder) is None:
-            folder.write_json(folder.survey, _as_json(survey, key), stage="survey")
+            folder.write_json(survey_path(folder), _as_json(survey, key), stage="survey")
     return survey
 
 
@@ -59,9 +65,10 @@ def _key(columns: Sequence[str], job: Job) -> str:
 
 def _content(folder: RunFolder) -> Mapping[str, Any] | None:
     """The content of the file; None if there is none that is whole."""
-    if exists(folder.survey):
+    path = survey_path(folder)
+    if exists(path):
         with suppress(StateError):
-            return read_json(folder.survey)
+            return read_json(path)
     return None
 
 

@@ -24,6 +24,7 @@ from batchgen.state.lock import hold_lock
 from batchgen.state.run_folder import RunFolder
 from batchgen.state.shards.members import join, members
 from batchgen.state.shards.shard import Shard, parse_shard
+from batchgen.state.shards.survey_file import survey_path
 from batchgen.state.sqlite_journal import saved_answers
 
 MakeJob = Callable[..., Path]
@@ -347,7 +348,7 @@ def test_the_input_is_surveyed_once(job: Path, monkeypatch: pytest.MonkeyPatch) 
     for index in range(3):
         run_shard(job, Shard(index, 3))
     assert len(surveyed) == 1
-    folder.survey.write_text("damaged")
+    survey_path(folder).write_text("damaged")
     assert rows(merge(job)).equals(expected)
     assert len(surveyed) == 2
 
