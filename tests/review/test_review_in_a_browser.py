@@ -66,6 +66,33 @@ def test_ten_answers_by_keyboard_by_two_reviewers_at_once(
         assert (one.messages, one.violations) == ([], [])
 
 
+def test_with_overlap_each_reviewer_gets_the_shared_answers_and_some_of_the_others(
+    answered: MakeRun, serve: Serve, show: Show
+) -> None:
+    folder = answered(prompts=QUESTIONS[:5])
+    server = serve(prepared(folder), 0.2)
+    anna, bo = (enter(show(server.url), name) for name in ("anna", "bo"))
+    turns = [(anna, "r4", "r0"), (bo, "r4", "r1"), (anna, "r0", "r2"), (bo, "r1", "r3")]
+    for page, row, following in turns:
+        press(page, row, "3")
+        press(page, following)  # waits for it
+    press(anna, "r2", "3")
+    press(bo, "r3", "3")
+    for page in (anna, bo):
+        expect(page.locator("#item")).to_contain_text("All answers are done")
+        expect(page.locator("#status")).to_have_text("saved")
+        expect(page.locator("#done")).to_have_text("3 of 3 done")
+    found = sorted((one.id, one.reviewer) for one in saved(folder))
+    assert found == [
+        ("r0", "anna"),
+        ("r1", "bo"),
+        ("r2", "anna"),
+        ("r3", "bo"),
+        ("r4", "anna"),
+        ("r4", "bo"),
+    ]
+
+
 def choose_long_ones(page: Page, rows: int) -> None:
     """Choose the longer answer of each pair, by its key."""
     for n in range(rows):

@@ -1,7 +1,9 @@
 """Who is answered: only requests with our host, our origin and the token; nobody else learns anything."""
 
+import errno
 import http.client
 import json
+import shutil
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -134,6 +136,35 @@ def test_a_folder_that_takes_no_votes(answered: MakeRun, monkeypatch: pytest.Mon
     monkeypatch.setattr("batchgen.review.server.serve_review.os.access", lambda *_: False)
     with pytest.raises(ResourceError, match="is read-only for this user"):
         open_review(session, 0)
-    monkeypatch.setattr("batchgen.review.server.serve_review.is_copy", lambda _: True)
-    with pytest.raises(UsageError, match="a run in object storage takes no votes"):
+
+
+def test_a_copy_of_a_run_in_object_storage_takes_no_votes(
+    answered: MakeRun, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("BATCHGEN_CACHE", str(tmp_path / "cache"))
+    copy = tmp_path / "cache" / "runs" / "0123" / "out"
+    shutil.copytree(answered(prompts=["one"]), copy)
+    session = ReviewSession(prepared(copy))
+    with pytest.raises(UsageError, match="takes no votes") as caught:
         open_review(session, 0)
+    assert "--export" in caught.value.hint
+
+
+def test_a_vote_that_cannot_be_written_is_not_acknowledged(
+    answered: MakeRun, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    folder = answered(prompts=["one"])
+    server = serve(prepared(folder))
+    body = json.dumps({"reviewer": "anna", "n": 0, "vote_id": "0" * 32, "kind": "skip"})
+    with monkeypatch.context() as patched:
+        patched.setattr("batchgen.feedback.votes_file.os.fsync", full)
+        status, found, _ = send(server, "/api/votes", "POST", body)
+        assert status == 503
+        assert "No space left on device" in json.loads(found)["error"]
+    assert saved(folder) == []
+    assert server.session.counts() == {}
+    assert send(server, "/api/votes", "POST", body)[0] == 200
+    assert len(saved(folder)) == 1
