@@ -198,6 +198,9 @@ _NOT_THE_OWNER = "it belongs to another user: choose another folder with --outpu
 
 def _output(setup: Setup) -> OutputState:
     folder = RunFolder(Path(setup.job.output.path))
+    if folder.is_private_readable and exists(folder.matrix):
+        why = "it contains the runs of a matrix: choose another folder with --output FOLDER"
+        return OutputState("new", 0, why)
     if not folder.is_private_readable:
         return OutputState("complete" if folder.complete else "incomplete", 0, _NOT_THE_OWNER)
     if found := find_obstacle(folder.path):

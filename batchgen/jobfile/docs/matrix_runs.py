@@ -34,6 +34,7 @@ batchgen run job.yaml --matrix 'prompt.file=[short.jinja, polite.jinja]' --matri
 - `plan` shows answers and tokens of each run and in total, `validate` checks all, `status` of the common folder shows each. `--fresh`,
   `--retry-errors` and `--incremental-from` (the folder of an earlier matrix: answers are reused from the run with the same name) concern all
   runs. `--shard`, `--merge` and `--ray` are rejected. With `output.upload`, each run has a prefix of its own below the address.
+- In Python: `batchgen.run_matrix(batchgen.load_matrix("job.yaml", options=["run.seed=[1, 2]"]))`.
 """
 
 CROSSED_ROWS = """
@@ -59,5 +60,7 @@ input:
   other values.
 - `filter`, `sample` and `limit` select rows before they are multiplied, and do not see the new columns: `--limit 8` gives 8 rows in all
   combinations. A column of the input must not have the same name. Values are texts, numbers or booleans, of one type in each list.
+- Rows that come from one row are not independent of each other. Give the id column another name than `id`, such as `question_id`
+  (`input.columns.id`): it is then kept in the output, and `evaluate.cluster: question_id` makes intervals and p-values account for that.
 - The product is not stored: each part is made from the rows that it needs, also with `--shard`. `run.json` records `cross`; another one is another run.
 """

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from batchgen.engines.engine_registry import open_engine
-from batchgen.errors import BatchgenError, UsageError
+from batchgen.errors import BatchgenError
 from batchgen.evaluation.comparing.compare_several import compare_several
 from batchgen.evaluation.model_queries.scoring_model import EngineOpener
 from batchgen.jobfile.matrix.load_matrix import Combination, LoadedMatrix
@@ -20,11 +20,11 @@ from batchgen.output.published_run import read_manifest
 from batchgen.progress import SILENT, Reporter
 from batchgen.report.charts.chart_packages import check_chart_packages
 from batchgen.report.write_report import write_comparison_page
+from batchgen.run.matrix.earlier_matrix import check_earlier, earlier_run
 from batchgen.run.matrix.kept_engine import KeptEngine
 from batchgen.run.matrix.matrix_check import check_combinations
 from batchgen.run.matrix.matrix_result import CombinationResult, MatrixResult
 from batchgen.run.result import RunResult
-from batchgen.run.reuse import LATEST
 from batchgen.run.run import Start, run
 from batchgen.run.stop_signals import Deadline, StopCondition, job_deadlines
 from batchgen.state.identity import read_identity
@@ -64,11 +64,7 @@ def run_matrix(  # noqa: PLR0913  # as `run`: every argument but the first has a
     arm()
     output = matrix.first.job.output
     check_chart_packages(needed=output.report)
-    if incremental_from == LATEST:
-        raise UsageError(
-            "--incremental-from latest does not apply to a matrix: the runs next to one are its other combinations",
-            hint="Name the output folder of the earlier matrix.",
-        )
+    check_earlier(incremental_from)
     check_combinations(matrix)
     folder = RunFolder(matrix.folder)
     check_no_run(folder.path)
@@ -142,24 +138,12 @@ class _Runner:
         return run(
             one.loaded,
             start=start,
-            incremental_from=self._earlier(one.name),
+            incremental_from=earlier_run(self.incremental_from, one.name, self.reporter),
             reporter=self.reporter,
             stop=self.stop.requested,
             deadlines=self.stop.deadlines,
             opener=self.engine,
         )
-
-    def _earlier(self, name: str) -> Path | None:
-        """The run of the same name in an earlier matrix; None if that has none."""
-        if self.incremental_from is None:
-            return None
-        folder = RunFolder((self.incremental_from / name).absolute())
-        if exists(folder.manifest):
-            return folder.path
-        self.reporter.info(
-            f"{self.incremental_from} has no complete run {name}: no answer is reused"
-        )
-        return None
 
 
 def _compared(result: MatrixResult, report: bool, reporter: Reporter) -> MatrixResult:

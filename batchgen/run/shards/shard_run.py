@@ -42,6 +42,7 @@ from batchgen.state.bucket_state import open_parts_home
 from batchgen.state.identity import Identity, has_other_columns
 from batchgen.state.journal import Journal, count_saved, delete_sealed, open_journal
 from batchgen.state.lock import RunLock, hold_lock, wait_for_lock
+from batchgen.state.matrix_record import check_no_matrix
 from batchgen.state.parts import Counts, SealedPart
 from batchgen.state.run_folder import RunFolder
 from batchgen.state.shards.claims import EXPIRY_SECONDS, PartClaims
@@ -85,6 +86,7 @@ def run_shard(  # noqa: PLR0913  # every argument but the job and the shard has 
     loaded = loaded_job(job)
     stopping = StopCondition(stop, job_deadlines(loaded.job.run, deadlines))
     folder = RunFolder(Path(loaded.job.output.path))
+    check_no_matrix(folder.path)
     folder.create(int(loaded.job.output.file_mode, 8))
     beats = expiry / _BEATS_BEFORE_EXPIRY
     with (

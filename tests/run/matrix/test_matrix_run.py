@@ -1,5 +1,6 @@
 """Runs of a matrix, from the command line: folders, resuming, kills, failing runs, the loaded engine, comparison."""
 
+import datetime as dt
 import json
 import os
 import subprocess
@@ -179,6 +180,22 @@ def test_a_deadline_ends_the_matrix_with_75(
     assert [(one["state"], one["counts"]["rows"]) for one in found["runs"]] == [
         ("complete", 30)
     ] * 2
+
+
+def test_a_stopped_matrix_of_yesterday_is_resumed(
+    make_job: MakeJob, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = make_job(ROWS, matrix={"run.seed": [1, 2]}, output={"path": "out/${date}"})
+    today = dt.datetime.now().astimezone().date()
+    day = str(today - dt.timedelta(1))
+    stop = ["--set", "run.max_runtime=0s"]
+    assert call(["run", str(job), "--date", day, *stop]) == 75
+    capsys.readouterr()
+    assert call(["run", str(job)]) == 0
+    assert f"resuming the stopped matrix of {day} in " in capsys.readouterr().err
+    assert (job.parent / "out" / day / "seed-2" / "manifest.json").exists()
+    assert call(["run", str(job)]) == 0
+    assert (job.parent / "out" / str(today) / "seed-1" / "manifest.json").exists()
 
 
 class Counted:
