@@ -26,11 +26,14 @@ class TorchMachine:
     def bfloat16_speedup(self) -> float | None:
         """As measured; None without packed bfloat16 products."""
         require_room_for_torch()
-        from batchgen.engines.torch.precision.product_speed import (  # noqa: PLC0415  see above
+        from batchgen.engines.torch.continuous.forward.kept_speedup import (  # noqa: PLC0415  see above
             kept_speedup,
+        )
+        from batchgen.engines.torch.precision.product_speed import (  # noqa: PLC0415  see above
+            measure_bfloat16_speedup,
             packed_bfloat16_works,
         )
 
         if not packed_bfloat16_works():
             return None
-        return kept_speedup(cache_folder() / "products", read_processor())
+        return kept_speedup(cache_folder() / "products", read_processor(), measure_bfloat16_speedup)

@@ -25,7 +25,8 @@ _status: dict[tuple[str, torch.dtype], str] = {}
 
 def kernel_facts(weight: Tensor) -> Mapping[str, str]:
     """For the manifest: for each kernel "numba", or "torch" and why numba's cannot be used with such weights."""
-    names = ("attention", "norm", *(("rotary",) if weight.dtype == torch.bfloat16 else ()))
+    narrow = weight.dtype == torch.bfloat16
+    names = ("attention", "norm", "rotary" if narrow else "products")
     suits = kernels_suit(weight)
     return {
         name: _status.get((name, weight.dtype), "torch") if suits else "torch" for name in names

@@ -9,10 +9,11 @@ A packed product is as fast or faster at any number of rows, applies SiLU, add o
 and computes each row identically in any batch: the plain one uses another kernel for one to three rows. (In bfloat16
 this holds within groups of row counts only: `GroupedLinear`.) The packed copy takes the place of the weight, which is
 freed (`weights/weight_release.py`). The operators are private in torch, so
-they are tested once (`packing_works`) and not used if they are missing or wrong.
+they are tested once (`packing_works`) and not used if they are missing or wrong. In float32, workers use a kernel of our own
+that reads the same packed copy (`compiled_product.py`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Protocol
@@ -21,6 +22,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from batchgen.engines.torch.continuous.forward.compiled_product import (
+    CompiledProduct,
+    compile_product,
+    gate_rows,
+    link_products,
+    one_thread,
+)
 from batchgen.engines.torch.continuous.forward.processor import has_bfloat16_products
 from batchgen.engines.torch.continuous.row_counts import ProductRows
 
@@ -90,8 +98,26 @@ class PackedLinear:
         self.outputs = weight.shape[0]
         self._weight = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), None)
         self._bias = bias
+        self.compiled: CompiledProduct | None = None
+
+    def compile(self) -> CompiledProduct | None:
+        """Compute products by a kernel as well, where that is possible: see `compiled_product.py`."""
+        if self._bias is None:
+            shape = self.outputs, self._weight.shape[1]
+            self.compiled = compile_product(self._weight, shape, self)
+        return self.compiled
+
+    def gated(self, x: Tensor, up: "PackedLinear") -> Tensor:
+        """SiLU of the product times that of `up`."""
+        if self.compiled is None or up.compiled is None:
+            return up.multiply(x, self.silu(x))
+        if one_thread():
+            return self.compiled.gated(x, up.compiled)
+        return gate_rows(self(x), up(x))
 
     def __call__(self, x: Tensor) -> Tensor:
+        if self.compiled is not None and one_thread():
+            return self.compiled(x)
         return self._then(x, "none")
 
     def silu(self, x: Tensor) -> Tensor:
@@ -100,6 +126,8 @@ class PackedLinear:
     def add(self, x: Tensor, to: Tensor) -> Tensor:
         if to.dtype != x.dtype:
             return to.add_(self(x))
+        if self.compiled is not None and one_thread():
+            return self.compiled(x, to)
         return self._with(x, to, "add")
 
     def multiply(self, x: Tensor, by: Tensor) -> Tensor:
@@ -177,6 +205,19 @@ class GroupedLinear:
         return torch.cat(
             [compute(*parts) for parts in zip(*(r.split(pieces) for r in rows), strict=True)]
         )
+
+
+def gated(gate: Linear, up: Linear, x: Tensor) -> Tensor:
+    """SiLU of one product times another."""
+    if isinstance(gate, PackedLinear) and isinstance(up, PackedLinear):
+        return gate.gated(x, up)
+    return up.multiply(x, gate.silu(x))
+
+
+def compile_products(order: Sequence[Linear]) -> None:
+    """Compute packed float32 products by a kernel as well; `order`: that in which they are used."""
+    packed = [linear for linear in order if isinstance(linear, PackedLinear)]
+    link_products([one for linear in packed if (one := linear.compile()) is not None])
 
 
 def _four_at_least(rows: Tensor) -> Tensor:

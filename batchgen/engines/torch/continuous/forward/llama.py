@@ -33,11 +33,14 @@ from batchgen.engines.torch.continuous.forward.linear import (
     MakeLinear,
     PlainLinear,
     choose_packing,
+    compile_products,
+    gated,
     linear_for,
 )
 from batchgen.engines.torch.continuous.forward.row_kernels import (
     CompiledNorm,
     CompiledTurn,
+    ComplexTurn,
     TorchTurn,
     kernel_supports_norm,
     turn_works,
@@ -78,22 +81,6 @@ class _Turn(Protocol):
     """Norms and rotary embedding, by complex [tokens, width / 2], of the queries and keys of heads [tokens, heads, width], in place."""
 
     def __call__(self, heads: Tensor, waves: Tensor, /) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class _ComplexTurn:
-    queries: int
-    turned: int
-    q_norm: _Norm | None
-    k_norm: _Norm | None
-
-    def __call__(self, heads: Tensor, waves: Tensor) -> None:
-        if self.q_norm is not None and self.k_norm is not None:
-            heads[:, : self.queries] = self.q_norm(heads[:, : self.queries])
-            keys = slice(self.queries, self.turned)
-            heads[:, keys] = self.k_norm(heads[:, keys])
-        pairs = torch.view_as_complex(heads.view(*heads.shape[:2], -1, 2))
-        pairs[:, : self.turned] *= waves[:, None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +130,8 @@ class LlamaForward:
             self._layers.append(self._layer(layer, make))
             if release is not None:
                 release.release(*_copied_products(layer, all_of_them=copied))
+        products = [(one.qkv, one.out, one.gate, one.up, one.down) for one in self._layers]
+        compile_products([*sum(products, ()), self._head])
         self._norm = _norm(inner.norm)
         if kernel_supports_norm(inner.norm.weight):
             # Compiled, or read from disk, before worker processes are forked.
@@ -224,7 +213,7 @@ class LlamaForward:
                 attended, x = attended[batch.drawn], self._padded(x[batch.drawn])
             x = layer.out.add(self._padded(attended), x)
             normed = layer.before_mlp(x)
-            x = layer.down.add(layer.up.multiply(normed, layer.gate.silu(normed)), x)
+            x = layer.down.add(gated(layer.gate, layer.up, normed), x)
         return self._head.logits(self._norm(x))[: len(batch.drawn)]
 
     def _fresh(self, number: int, x: Tensor, waves: Tensor) -> LayerQkv:
@@ -272,7 +261,7 @@ class LlamaForward:
         norms = [getattr(attention, name, None) for name in ("q_norm", "k_norm")]
         if self._dtype == self._residual_dtype:
             made = [None if norm is None else _head_norm(norm, order) for norm in norms]
-            return _ComplexTurn(heads.queries, turned, *made)
+            return ComplexTurn(heads.queries, turned, *made)
         normed, eps = None not in norms, 0.0
         weights = torch.ones(turned, heads.width, device=order.device)
         for norm, part in zip(norms, weights.split([heads.queries, heads.keys]), strict=True):

@@ -73,6 +73,24 @@ class TorchTurn:
         turned.copy_(torch.view_as_real(pairs * waves[:, None]).flatten(2))
 
 
+@dataclass(frozen=True, slots=True)
+class ComplexTurn:
+    """The same in float32, of pairs as complex numbers: norms of heads, if there are any, then one product."""
+
+    queries: int
+    turned: int
+    q_norm: Callable[[Tensor], Tensor] | None
+    k_norm: Callable[[Tensor], Tensor] | None
+
+    def __call__(self, heads: Tensor, waves: Tensor) -> None:
+        if self.q_norm is not None and self.k_norm is not None:
+            heads[:, : self.queries] = self.q_norm(heads[:, : self.queries])
+            keys = slice(self.queries, self.turned)
+            heads[:, keys] = self.k_norm(heads[:, keys])
+        pairs = torch.view_as_complex(heads.view(*heads.shape[:2], -1, 2))
+        pairs[:, : self.turned] *= waves[:, None]
+
+
 def kernel_supports_norm(weight: Tensor) -> bool:
     """Whether `CompiledNorm` works for this weight."""
     return kernels_suit(weight) and norm_works(weight.dtype)
