@@ -53,6 +53,7 @@ batchgen run job.yaml --ray local --ray-workers 2                  # a cluster o
 - A worker or node that dies is replaced while the cluster has room; so is one that Ray takes for dead and that lives. Nodes that
   join during the run get the workers that wait. After three deaths per worker without a sealed part the run ends with 75.
 - The command that is stopped or killed ends its workers; the same command resumes, with or without `--ray`.
+- Ray lowers the priority of workers to leave a node to other work: set `RAY_worker_niceness=0` where `ray start` runs for all of it.
 - The logs of the workers are in `.batchgen/logs`. Metrics that query a model, and judges, are computed by the command itself.
 
 What bounds a very large run, such as one of a billion rows, and what to do:

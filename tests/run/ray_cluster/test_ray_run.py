@@ -35,6 +35,8 @@ ROWS = [{"q": f"row {n}"} for n in range(160)]
 PART_ROWS = 10
 WORKERS = 4
 OF_THE_RUN = ("run_id", "created_at")
+PRIORITY = {"RAY_worker_niceness": "0"}
+"""Ray lowers that of workers, to which other tests would then leave no time."""
 
 
 class TwoNodes:
@@ -47,6 +49,7 @@ class TwoNodes:
             stdout=subprocess.PIPE,
             text=True,
             cwd=ROOT,
+            env=os.environ | PRIORITY,
         )
         self.address = self._line()
 
@@ -104,6 +107,7 @@ def start(job: Path, cluster: TwoNodes | str, *options: str) -> "subprocess.Pope
         stderr=subprocess.PIPE,
         text=True,
         cwd=job.parent,
+        env=os.environ | PRIORITY,
     )
 
 

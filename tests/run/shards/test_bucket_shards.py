@@ -97,6 +97,7 @@ def test_workers_at_the_same_time_make_each_part_once(job: Path, object_store: F
     check(job, object_store)
 
 
+@pytest.mark.slow
 def test_the_parts_of_a_machine_that_vanished_are_taken_over(
     job: Path, object_store: FaultyStore
 ) -> None:

@@ -126,7 +126,11 @@ def test_another_model_is_refused_by_name(
     make_job: MakeJob, write_model: Callable[..., Path], tmp_path: Path
 ) -> None:
     model = write_tiny_model(write_model, tmp_path)
-    job = make_job(ROWS[:6], model={"engine": "transformers", "path": "./tiny"})
+    job = make_job(
+        ROWS[:6],
+        model={"engine": "transformers", "path": "./tiny"},
+        decoding={"max_new_tokens": 8},
+    )
     begun = merge(job)
     weights = model / "model.safetensors"
     content = bytearray(weights.read_bytes())
