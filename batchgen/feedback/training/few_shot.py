@@ -20,6 +20,18 @@ _MARKS = re.compile(r"\{[{%#]|\$\{")
 """What begins an expression of a template, or a variable of a job file."""
 
 
+class _Blocks(yaml.SafeDumper):
+    """Writes texts of several lines as blocks."""
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = "|" if "\n" in text else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Blocks.add_representer(str, _text)
+
+
 def write_few_shot(
     target: Path, examples: Sequence[LabelledAnswer], texts: AnswerContents, prompt: PromptSpec
 ) -> None:
@@ -43,7 +55,7 @@ def write_few_shot(
     rest = [turn for turn in own if turn["role"] != "system"]
     turns = [turn for example in examples for turn in _turns(example, texts)]
     content = {"prompt": {"system": None, "user": None, "messages": [*system, *turns, *rest]}}
-    text = yaml.safe_dump(content, allow_unicode=True, sort_keys=False, width=110)
+    text = yaml.dump(content, Dumper=_Blocks, allow_unicode=True, sort_keys=False, width=110)
     with disk_errors("cannot write", target):
         whole = (_HEAD.format(name=target.name) + text).encode()
         write_durably(target.absolute(), whole, scratch=target.absolute().parent, mode=0o644)

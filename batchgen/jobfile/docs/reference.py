@@ -9,6 +9,7 @@ from pydantic.fields import FieldInfo
 
 from batchgen.job.spec import Job
 from batchgen.jobfile.docs.changelog import CHANGELOG
+from batchgen.jobfile.docs.feedback_docs import FEEDBACK
 from batchgen.jobfile.docs.many_machines import MANY_MACHINES
 from batchgen.jobfile.docs.matrix_runs import CROSSED_ROWS, MATRIX_RUNS
 from batchgen.jobfile.docs.nightly_runs import NIGHTLY_RUNS
@@ -215,6 +216,7 @@ def job_reference(engines: Mapping[str, str]) -> str:
         *MANY_MACHINES.rstrip().split("\n"),
         *_OBJECTS.rstrip().split("\n"),
         *REVIEW.rstrip().split("\n"),
+        *FEEDBACK.rstrip().split("\n"),
         "",
         "## Engines",
         "",
