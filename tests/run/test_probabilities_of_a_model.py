@@ -1,7 +1,7 @@
 """Log-probabilities and label probabilities of a real model against a plain forward of transformers."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,15 @@ from batchgen.run.run import run
 MakeJob = Callable[..., Path]
 LABELS = ["positive", "negative", "neutral", "neutral or mixed"]
 ROWS = [{"q": text} for text in ("I love it!", "Never again.", "It is a phone.", "好极了")]
+
+
+def deciding(labels: Sequence[list[int]]) -> Iterator[list[int]]:
+    """The shortest beginning of each label with which no other one begins; the label itself if there is none."""
+    for label in labels:
+        others = [one for one in labels if one != label]
+        begun = (label[: n + 1] for n in range(len(label)))
+        alone = (one for one in begun if all(other[: len(one)] != one for other in others))
+        yield next(alone, label)
 
 
 @pytest.mark.soak
@@ -44,8 +53,8 @@ def test_a_plain_forward_gives_the_same_values(
             row["messages"], add_generation_prompt=True, return_dict=False
         )
         chances = []
-        for label in LABELS:
-            ids = tokenizer(label, add_special_tokens=False)["input_ids"]
+        of_labels = [tokenizer(label, add_special_tokens=False)["input_ids"] for label in LABELS]
+        for ids in deciding(of_labels):
             table = logprobs(prompt, ids)
             chances.append(math.exp(sum(float(table[n, i]) for n, i in enumerate(ids))))
         chances[2] -= chances[3]  # neutral, and not neutral or mixed

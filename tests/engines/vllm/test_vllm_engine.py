@@ -138,16 +138,18 @@ def test_a_request_with_labels_is_answered_with_the_most_likely_one(engine: Engi
     labels = AnswerGrammar("choice", json.dumps(["a", "b", "c"]))
     decoding = ResolvedDecoding(grammar=labels, logprobs=True)
     rows = [
-        Request(n, 0, [1, 2], decoding, seed=n, label_tokens=([40], [20 + n, 15], [39]))
+        Request(n, 0, [1, 2], decoding, seed=n, label_tokens=([40], [29 + 2 * n, 15], [34]))
         for n in range(7)
     ]
     found = answers(engine, [*rows, request(7, [1, 2, 3])])
     assert found[7].label_logprobs is None
     for n, row in enumerate(rows):
-        best = 1 if n <= 4 else 2  # the fake's log-probability of a token is its negative id
+        best = 1 if n <= 2 else 2  # the fake's log-probability of a token is its negative id
         assert found[n].text == "abc"[best]
         assert list(found[n].token_ids) == list(row.label_tokens[best])
-        assert found[n].label_logprobs == pytest.approx((-40.0, -35.0 - n, -39.0))
+        assert found[n].label_logprobs == pytest.approx(
+            (-40.0, -29.0 - 2 * n, -34.0)
+        )  # up to the deciding token
 
 
 @pytest.mark.parametrize(

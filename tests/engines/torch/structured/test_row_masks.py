@@ -3,11 +3,12 @@
 import json
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any, cast
 
 import pytest
 import regex
 import torch
-from transformers import PreTrainedModel
+from transformers import GenerationConfig, PreTrainedModel
 
 from batchgen.decoding_settings import ResolvedDecoding
 from batchgen.engines.torch.batched_tier import BatchedTier
@@ -17,6 +18,7 @@ from batchgen.engines.torch.structured.row_masks import RowMasks, apply_masks
 from batchgen.errors import ModelError
 from batchgen.planning.batches import BatchLimits
 from batchgen.records import Completion, Request
+from batchgen.structured.label_choice import labels_of
 from batchgen.structured.row_matchers import RowMatchers
 from tests.engines.torch.continuous.tiny_continuous_tier import (
     CAPACITIES,
@@ -25,9 +27,10 @@ from tests.engines.torch.continuous.tiny_continuous_tier import (
     own_forward,
     slots,
 )
-from tests.engines.torch.structured.letters import LetterDecoder, formed, letters, tokens
+from tests.engines.torch.structured.letters import END, LetterDecoder, formed, letters, tokens
 from tests.engines.torch.tiny_models import (
     CPU,
+    VOCABULARY,
     break_token,
     by_row,
     engine,
@@ -38,6 +41,7 @@ from tests.engines.torch.tiny_models import (
     tiny_model,
 )
 
+PAIRS = [(first, second) for first in "abcdef" for second in "xyz()w"]
 FREE = ResolvedDecoding(max_new_tokens=12)
 SCHEMA = {
     "type": "object",
@@ -125,6 +129,51 @@ def test_answers_do_not_depend_on_the_batch_or_on_lost_memory(
 @pytest.mark.parametrize("rows", [1, 3, 8])
 def test_the_static_tier_gives_the_same_answers(llama: PreTrainedModel, rows: int) -> None:
     assert static(llama, submitted(), rows) == continuous(llama, submitted())
+
+
+MANY = [f"{first}{second}{'z' * (n % 3)}" for n, (first, second) in enumerate(PAIRS)]
+"""Of some, another one is the beginning."""
+
+
+@pytest.mark.parametrize(
+    ("labels", "settings"),
+    [
+        pytest.param(MANY, {}, id="more labels than are scored"),
+        pytest.param(["in", "inside", "out"], {"top_logprobs": 2, "logprobs": True}, id="logprobs"),
+        pytest.param(["aab", "aba", "bab", "ba"], {"repetition_penalty": 3.0}, id="penalty"),
+        pytest.param(["no", "nothing"], {"after": "k", "max_new_tokens": 60}, id="after a mark"),
+    ],
+)
+def test_labels_token_by_token_are_those_of_a_masked_generate(
+    llama: PreTrainedModel, labels: list[str], settings: dict[str, Any]
+) -> None:
+    decoding = formed("choice", json.dumps(labels), **{"max_new_tokens": 9, **settings})
+    assert not labels_of(decoding)
+    found = continuous(llama, requests(prompts(8), decoding))
+    after, untyped = settings.get("after", ""), cast("Any", llama)
+    for row, prompt in enumerate(prompts(8)):
+
+        def allowed(_: int, ids: torch.Tensor, begin: int = len(prompt)) -> list[int]:
+            text = letters(ids[begin:].tolist())
+            _, mark, said = text.partition(after) if after else ("", "x", text)
+            if not mark:
+                return list(range(VOCABULARY))
+            longer = {one[len(said)] for one in labels if one.startswith(said) and one != said}
+            return [*tokens("".join(sorted(longer))), *[END] * (said in labels)]
+
+        config = GenerationConfig(
+            do_sample=False,
+            pad_token_id=0,
+            max_new_tokens=decoding.max_new_tokens,
+            eos_token_id=END,
+            repetition_penalty=decoding.repetition_penalty,
+        )
+        ids = torch.tensor([prompt])
+        made = untyped.generate(ids, generation_config=config, prefix_allowed_tokens_fn=allowed)
+        text = letters(made[0, len(prompt) :].tolist())
+        assert letters(found[row].token_ids) == text
+        if text.endswith(tuple(labels)) and (not after or after in text):
+            assert found[row].finish_reason == "stop"
 
 
 def test_an_answer_ends_with_its_last_token_not_with_an_end_token(llama: PreTrainedModel) -> None:
