@@ -16,7 +16,11 @@ from batchgen.structured.check_grammar import NO_TEXT, grammar_error
 
 KEY = "decoding.response_format"
 FAST_FORWARD = False
-"""Whether tokens that the grammar forces are appended without sampling, in the library's tokenization instead of the model's."""
+"""Whether tokens that the grammar forces are appended without a step, in the library's tokenization instead of the model's.
+
+Absent in every tier. Measured with 64 rows of the demo model: 19.3 s instead of 20.8 s for the tickets of
+jobs/customer_service (1,080 of 4,999 tokens forced), 7.2 s instead of 8.6 s for an object of four fields (966 of 2,477).
+"""
 
 LABELS = "by probability of their deciding tokens"
 """How a label of `choice` is chosen, where there are few: see `label_choice.py`."""
