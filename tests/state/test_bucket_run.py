@@ -44,6 +44,10 @@ def test_reading_commands_take_an_address(
     compared = json.loads(said(capfd, "compare", top, new, "--json"))
     (metric,) = compared["metrics"]
     assert (compared["common"], metric["base"], metric["new"]) == (30, 2 / 3, 2 / 3)
+    history = json.loads(said(capfd, "history", top, new, "--json"))
+    (job,) = history["jobs"]
+    assert [len(one["points"]) for one in job["metrics"]] == [2]
+    assert {one["p"] for one in job["drift"][0]["tests"]} == {1.0}
     said(capfd, "export", top, "-o", str(tmp_path / "answers.jsonl"))
     assert len((tmp_path / "answers.jsonl").read_text().splitlines()) == 30
     scores = tmp_path / "scores"

@@ -33,6 +33,8 @@ from batchgen.output.unfinished_run import check_manifest_exists, why_unfinished
 from batchgen.state.run_folder import RunFolder
 from batchgen.storage.entries import exists
 
+REFUSAL_NAME = "refusal"
+"""The category of answers that decline to answer."""
 _READ_CHARACTERS = 2_000
 """Characters of an answer by which its language is found."""
 
@@ -151,7 +153,7 @@ def _finish_reasons(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def _refusals(rows: pl.DataFrame) -> pl.DataFrame:
-    return _categorized(rows, lambda text: "refusal" if refusal_rule(text) else "answer")
+    return _categorized(rows, lambda text: REFUSAL_NAME if refusal_rule(text) else "answer")
 
 
 def _languages(rows: pl.DataFrame) -> pl.DataFrame:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from batchgen.evaluation.drift.answer_traits import AnswerTraits
+from batchgen.evaluation.drift.answer_traits import REFUSAL_NAME, AnswerTraits
 from batchgen.job.evaluate import DriftKind
 from batchgen.metrics.statistics.drift_tests import (
     DriftTest,
@@ -30,30 +30,51 @@ _NAMED_CATEGORIES = 2
 
 
 @dataclass(frozen=True, slots=True)
+class ChangedValue:
+    """A value in both runs: the median of lengths, or the share of a category; `name` is that of the category."""
+
+    name: str
+    before: float
+    now: float
+
+
+@dataclass(frozen=True, slots=True)
 class Drift:
     """A trait of the answers of two runs.
 
     Attributes:
         base: prompts of the base run that have the trait, `new` those of the new run.
-        change: the values of both in words, such as `median 80 -> 96 characters`.
-        test: None if a run has no answer with the trait; `change` gives the reason.
+        values: what changed most.
+        test: None if a run has no answer with the trait; `why` gives the reason.
         p: adjusted for the number of tests (Holm).
     """
 
     kind: DriftKind
     base: int
     new: int
-    change: str
+    values: Sequence[ChangedValue]
     test: DriftTest | None
     p: float | None = None
+    why: str = ""
 
     @property
     def is_drift(self) -> bool:
         return self.p is not None and self.p < ALARM
 
+    @property
+    def change(self) -> str:
+        """The values in words, such as `median 80 -> 96 characters`, or why there are none."""
+        if self.kind == "length":
+            texts = [f"median {v.before:,.4g} -> {v.now:,.4g} characters" for v in self.values]
+        else:
+            texts = [
+                f"{v.name} {percent(v.before)} -> {percent(v.now)}".lstrip() for v in self.values
+            ]
+        return ", ".join(texts) or self.why
+
     def plain(self) -> dict[str, Any]:
         """As plain values, for JSON."""
-        return {**asdict(self), "drift": self.is_drift}
+        return {**asdict(self), "change": self.change, "drift": self.is_drift}
 
 
 def measure_drift(base: AnswerTraits, new: AnswerTraits, kinds: Sequence[DriftKind]) -> list[Drift]:
@@ -76,17 +97,16 @@ def _of_lengths(base: AnswerTraits, new: AnswerTraits) -> Drift:
     if not n or not m:
         return _unknown("length", n, m)
     before, now = float(np.median(base.lengths)), float(np.median(new.lengths))
-    change = f"median {before:,.4g} -> {now:,.4g} characters"
-    return Drift("length", n, m, change, compare_numbers(base.lengths, new.lengths))
+    test = compare_numbers(base.lengths, new.lengths)
+    return Drift("length", n, m, [ChangedValue("", before, now)], test)
 
 
 def _of_duplicates(base: AnswerTraits, new: AnswerTraits) -> Drift:
     n, m = base.texts.count, new.texts.count
     if not n or not m:
         return _unknown("duplicates", n, m)
-    shares = duplicate_share(base.texts), duplicate_share(new.texts)
-    change = f"{_percent(shares[0])} -> {_percent(shares[1])} of answers"
-    return Drift("duplicates", n, m, change, compare_duplicates(base.texts, new.texts))
+    value = ChangedValue("", duplicate_share(base.texts), duplicate_share(new.texts))
+    return Drift("duplicates", n, m, [value], compare_duplicates(base.texts, new.texts))
 
 
 def _of_categories(kind: DriftKind, base: AnswerTraits, new: AnswerTraits) -> Drift:
@@ -95,11 +115,14 @@ def _of_categories(kind: DriftKind, base: AnswerTraits, new: AnswerTraits) -> Dr
     before, now = one.shares(names), other.shares(names)
     if not len(before) or not len(now):
         return _unknown(kind, len(before), len(now))
-    means = list(zip(before.mean(axis=0), now.mean(axis=0), names, strict=True))
-    means.sort(key=lambda one: -abs(one[1] - one[0]))
-    shown = [m for m in means if kind != "refusal" or m[2] == "refusal"][:_NAMED_CATEGORIES]
-    change = ", ".join(f"{name} {_percent(a)} -> {_percent(b)}" for a, b, name in shown)
-    return Drift(kind, len(before), len(now), change or "no refusals", compare_shares(before, now))
+    means = zip(names, before.mean(axis=0), now.mean(axis=0), strict=True)
+    values = [ChangedValue(name, float(a), float(b)) for name, a, b in means]
+    if kind == "refusal":
+        refusals = [value for value in values if value.name == REFUSAL_NAME]
+        values = refusals or [ChangedValue(REFUSAL_NAME, 0.0, 0.0)]
+    values.sort(key=lambda value: -abs(value.now - value.before))
+    test = compare_shares(before, now)
+    return Drift(kind, len(before), len(now), values[:_NAMED_CATEGORIES], test)
 
 
 def _unknown(kind: DriftKind, base: int, new: int) -> Drift:
@@ -107,9 +130,10 @@ def _unknown(kind: DriftKind, base: int, new: int) -> Drift:
         why = f"the {'new' if base else 'base'} run has no answer to measure"
     else:
         why = "neither run has an answer to measure"
-    return Drift(kind, base, new, why, None)
+    return Drift(kind, base, new, (), None, why=why)
 
 
-def _percent(share: float) -> str:
-    percent = 100 * share
-    return f"{percent:.2f} %" if 0 < percent < 1 else f"{percent:.1f} %"
+def percent(share: float) -> str:
+    """A share in percent, with two digits below one percent."""
+    found = 100 * share
+    return f"{found:.2f} %" if 0 < found < 1 else f"{found:.1f} %"

@@ -28,6 +28,9 @@ _WORK = 200_000_000
 """Prompts that a permutation test of duplicates may move altogether."""
 EQUAL = "none needed: equal"
 """In place of the name of a test."""
+FISHER, CHI_SQUARE, PERMUTATION = "Fisher's exact", "chi-square", "permutation"
+SMIRNOV, SMIRNOV_EXACT = "Kolmogorov-Smirnov", "Kolmogorov-Smirnov, exact"
+"""Names of tests."""
 _ROUNDING = 1e-9
 
 Integers = npt.NDArray[np.int64]
@@ -65,9 +68,9 @@ def compare_numbers(base: Floats, new: Floats) -> DriftTest:
         return DriftTest(1.0, 0.0, EQUAL, least)
     if n + m > EXACT_PROMPTS:
         p = kolmogorov_p(distance, n * m / (n + m))
-        return DriftTest(p, distance, "Kolmogorov-Smirnov", least)
+        return DriftTest(p, distance, SMIRNOV, least)
     p = _smirnov_p(widest, min(n, m), max(n, m), ends)
-    return DriftTest(p, distance, "Kolmogorov-Smirnov, exact", least)
+    return DriftTest(p, distance, SMIRNOV_EXACT, least)
 
 
 def _smirnov_p(widest: int, n: int, m: int, ends: npt.NDArray[np.bool_]) -> float:
@@ -110,17 +113,17 @@ def compare_shares(base: Floats, new: Floats, *, seed: int = 0) -> DriftTest:
     if len(kinds) == 2:
         in_base = int((kind[:n] == 0).sum())
         p = fisher_exact_p(in_base, n, int(counts[0]), n + m)
-        return DriftTest(p, distance, "Fisher's exact", least)
+        return DriftTest(p, distance, FISHER, least)
     scales = _whitened(np.cov(pooled, rowvar=False) * ((n + m) / (n * m)))
     found = float(((change @ scales) ** 2).sum())
     if pooled.mean(axis=0).min() * min(n, m) >= _EXPECTED:
-        return DriftTest(chi_square_p(found, scales.shape[1]), distance, "chi-square", least)
+        return DriftTest(chi_square_p(found, scales.shape[1]), distance, CHI_SQUARE, least)
     drawn = np.random.default_rng(seed).multivariate_hypergeometric(counts, n, size=PERMUTATIONS)
     sums = drawn @ kinds
     moved = ((counts @ kinds - sums) / m - sums / n) @ scales
     as_far = (moved**2).sum(axis=1) >= found * (1 - _ROUNDING)
     p = (int(as_far.sum()) + 1) / (PERMUTATIONS + 1)
-    return DriftTest(p, distance, "permutation", max(least, 1 / (PERMUTATIONS + 1)))
+    return DriftTest(p, distance, PERMUTATION, max(least, 1 / (PERMUTATIONS + 1)))
 
 
 def _whitened(covariance: Floats) -> Floats:
@@ -187,7 +190,7 @@ def compare_duplicates(base: PromptTexts, new: PromptTexts, *, seed: int = 0) ->
         extreme += abs(_share_apart(codes, side, len(texts))) >= found * (1 - _ROUNDING)
         tried += 1
     p = extreme / tried if extreme == _EXTREME_IS_ENOUGH else (extreme + 1) / (tried + 1)
-    return DriftTest(p, found, "permutation", least)
+    return DriftTest(p, found, PERMUTATION, least)
 
 
 def duplicate_share(found: PromptTexts) -> float:

@@ -6,6 +6,14 @@ from itertools import pairwise
 from typing import Any
 
 from batchgen.evaluation.drift.measure_drift import DRIFT_KINDS
+from batchgen.metrics.statistics.drift_tests import (
+    CHI_SQUARE,
+    EQUAL,
+    FISHER,
+    PERMUTATION,
+    SMIRNOV,
+    SMIRNOV_EXACT,
+)
 from batchgen.report.history.job_history import JobHistory, Night, RunHistory
 from batchgen.report.history.run_changes import CHANGE_KINDS, ChangeKind, kinds_of
 from batchgen.report.history.trend_chart import flips_chart, trend_chart
@@ -17,6 +25,15 @@ from batchgen.report.sections import interval_text
 MAX_CHARTS = 24
 """Metrics of a job that have a chart; the others are in the tables."""
 _SIGNS = "①②③④⑤⑥⑦"
+_TEST_KEYS = {
+    EQUAL: "test_none",
+    FISHER: "test_fisher",
+    CHI_SQUARE: "test_chi_square",
+    PERMUTATION: "test_permutation",
+    SMIRNOV: "test_smirnov",
+    SMIRNOV_EXACT: "test_smirnov_exact",
+}
+"""Keys of the page's texts by the names of tests."""
 
 
 def build_history(history: RunHistory) -> str:
@@ -28,6 +45,7 @@ def build_history(history: RunHistory) -> str:
         "left_out": history.left_out,
         "signs": list(zip(_SIGNS, CHANGE_KINDS, strict=True)),
         "drift_kinds": DRIFT_KINDS,
+        "test_keys": _TEST_KEYS,
         "format_p": format_p,
         "format_share": format_share,
     }

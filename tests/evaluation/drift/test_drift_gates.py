@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from batchgen.errors import ExitCode, JobFileError
 from batchgen.evaluation.drift.drift_gates import decide_drift_gate
-from batchgen.evaluation.drift.measure_drift import Drift
+from batchgen.evaluation.drift.measure_drift import ChangedValue, Drift
 from batchgen.evaluation.gates import describe_gate
 from batchgen.evaluation.scoring.score import score
 from batchgen.job.evaluate import Gate
@@ -32,7 +32,7 @@ Night = Callable[..., RunResult]
 KINDS = ("length", "finish_reason", "refusal", "language", "duplicates")
 GATE = Gate(drift="length", max_p=0.01, baseline="previous")
 TEST = DriftTest(p=0.5, distance=0.3, test="", least=1e-9)
-DRIFT = Drift("length", 40, 50, "median 80 -> 96 characters", TEST)
+DRIFT = Drift("length", 40, 50, [ChangedValue("", 80, 96)], TEST)
 
 
 def gates(*kinds: str, **keys: Any) -> list[dict[str, Any]]:
@@ -69,7 +69,7 @@ def test_verdicts(
 
 
 def test_without_answers_a_gate_is_undecided() -> None:
-    nothing = Drift("refusal", 3, 0, "the new run has no answer to measure", None)
+    nothing = Drift("refusal", 3, 0, (), None, why="the new run has no answer to measure")
     found = decide_drift_gate(GATE, nothing, 0)
     assert (found.verdict, found.found) == ("undecided", "the new run has no answer to measure")
 

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,9 @@ from click.testing import CliRunner, Result
 
 from batchgen.cli import cli
 from batchgen.errors import StateError, UsageError
-from batchgen.jobfile.load import load_job
-from batchgen.run.run import run
 from tests.report.conftest import HOSTILE, Page
+from tests.report.history.conftest import HOSTILE_NAMES
 
-MakeJob = Callable[..., Path]
 Night = Callable[..., Path]
 
 
@@ -28,25 +26,6 @@ def invoke(*arguments: object) -> Result:
 
 def printed(*arguments: object) -> Any:
     return json.loads(invoke("history", *arguments, "--json").stdout.splitlines()[-1])
-
-
-@pytest.fixture
-def night(make_job: MakeJob, tmp_path: Path) -> Night:
-    """Run a job whose first `right` of 40 answers are right, into a folder below `runs`."""
-
-    def ran(name: str, right: int, /, *, words: Sequence[str] = ("ask",), **sections: Any) -> Path:
-        rows = [
-            {"id": f"r{n}", "q": f"{words[n % len(words)]} {n}", "lang": "en" if n % 2 else "zh"}
-            for n in range(40)
-        ]
-        rows = [row | {"gold": row["q"] if n < right else "other"} for n, row in enumerate(rows)]
-        evaluate = {"reference": "gold", "metrics": ["exact", "length"], "slices": ["lang"]}
-        sections["evaluate"] = evaluate | sections.get("evaluate", {})
-        output = {"path": f"runs/{name}"} | sections.pop("output", {})
-        run(load_job(make_job(rows, output=output, **sections)))
-        return tmp_path / "runs" / name
-
-    return ran
 
 
 def values(trend: Any) -> list[float]:
@@ -223,10 +202,6 @@ def test_a_baseline_for_several_jobs_or_an_unfinished_one(night: Night, tmp_path
         invoke("history", tmp_path / "runs" / "b", "--baseline", base)
 
 
-HOSTILE_NAMES = ["<img src=x onerror=window.hacked=1>", "*a* [b](c) | @d", "\u202en3"]
-"""Names of folders."""
-
-
 def test_markdown(night: Night, tmp_path: Path) -> None:
     for name, right in zip(HOSTILE_NAMES, (20, 24, 10), strict=True):
         night(name, right)
@@ -259,3 +234,13 @@ def test_the_page(night: Night, tmp_path: Path) -> None:
     assert "4 / 36 / 0" in page.text
     assert "0 / 26 / 14" in page.text
     assert target.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.slow
+def test_a_gate_on_drift_is_in_the_report_of_a_run(night: Night) -> None:
+    gates = [{"drift": "refusal", "max_p": 0.01, "baseline": "previous"}]
+    folder = night("a", 20, evaluate={"gates": gates})
+    invoke("report", folder)
+    text = Page((folder / "report.html").read_text("utf-8")).text
+    assert "drift of refusal from previous: p >= 0.01" in text
+    assert "no previous output to compare with" in text
