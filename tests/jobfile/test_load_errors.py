@@ -40,7 +40,7 @@ CASES = [
     Case("another tool's name", "batching: {batch_size: 8}\n", "7:12", "batching.batch_size", "unknown key", "Use batching.max_rows."),
     Case("key of run at the top", "workers: 2\n", "7:1", "workers", "unknown key", "Did you mean run.workers?"),
     Case("time limit at the top", "max_runtime: 5h\n", "7:1", "max_runtime", "unknown key", "Did you mean run.max_runtime?"),
-    Case("key that no section has", "quantization: int4\n", "7:1", "quantization", "unknown key", "Use one of version, name, description, input, prompt, model, decoding, batching, output, redact, evaluate, run, extends, vars, profiles."),
+    Case("key that no section has", "quantization: int4\n", "7:1", "quantization", "unknown key", "Use one of version, name, description, input, prompt, model, decoding, batching, output, redact, evaluate, run, extends, vars, profiles, matrix."),
     Case("duplicate key", "name: other\n", "7:1", "name", "given twice (lines 2 and 7)", "Keep one of them."),
     Case("synonym twice", "decoding: {max_tokens: 3, max_new_tokens: 4}\n", "7:27", "decoding.max_new_tokens", "given together with max_tokens, which is the same setting", "Keep max_new_tokens."),
     Case("no is no boolean", "decoding: {logprobs: no}\n", "7:12", "decoding.logprobs", "expected true or false, or a whole number from 0 to 20; found the text 'no'", "Write false."),
