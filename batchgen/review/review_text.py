@@ -131,8 +131,8 @@ SCRIPT_TEXTS: Mapping[str, tuple[str, str]] = {
     ),
     "download": ("Download ratings.jsonl", "下载 ratings.jsonl"),
     "download_note": (
-        "Send this file to the person who gave you the page; `batchgen feedback import` reads it.",
-        "请将该文件发回给您的联系人；由 `batchgen feedback import` 读取。",
+        "Send this file to the person who gave you the page; batchgen feedback import reads it.",
+        "请将该文件发回给您的联系人；由 batchgen feedback import 读取。",
     ),
     "kept": ("kept in this browser", "已保存在本浏览器"),
     "not_kept": (
