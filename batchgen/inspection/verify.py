@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from batchgen.errors import ResourceError, StateError
+from batchgen.feedback.votes_file import feedback_folder, read_votes_file
 from batchgen.fingerprint import fingerprint
 from batchgen.output.parquet_table import ParquetTable
 from batchgen.output.published_run import (
@@ -86,6 +87,9 @@ def verify(folder: RunFolder, *, has_private: bool = True) -> IntegrityReport:
         issues += published if run is None else _published_issues(run)
         names = [] if run is None else [file.name for file in run.manifest.files]
         checked += [folder.manifest.name, *names]
+    votes = list_folder(feedback_folder(folder), ".jsonl")
+    checked += [_relative(folder, path) for path in votes]
+    issues += [issue for path in votes for issue in _corrupt_votes(folder, path)]
     unchecked = [] if folder.is_private_readable else [_relative(folder, folder.private)]
     state = "withheld" if exists(folder.withheld) else find_state(folder)
     return IntegrityReport(state, checked, issues, unchecked)
@@ -210,6 +214,17 @@ def _corrupt_journal(folder: RunFolder, journal: Path, run_id: str) -> Iterator[
         yield IntegrityIssue(name, f"is damaged: {result}")
     elif bad := records - len(saved_answers(journal, run_id)):
         yield IntegrityIssue(name, f"has {bad:,} damaged records")
+
+
+def _corrupt_votes(folder: RunFolder, path: Path) -> Iterator[IntegrityIssue]:
+    """A line that is not a vote; a half-written last one is not damage."""
+    try:
+        read_votes_file(path)
+    except (StateError, ResourceError) as error:
+        of_line = error.message.removeprefix(f"{path}:")
+        whole = error.message.removeprefix(f"{path} ")
+        problem = whole if of_line == error.message else f"line {of_line}"
+        yield IntegrityIssue(_relative(folder, path), problem)
 
 
 def _published_issues(run: PublishedRun) -> Iterator[IntegrityIssue]:

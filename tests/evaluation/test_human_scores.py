@@ -16,6 +16,7 @@ from batchgen.inspection.verify import verify
 from batchgen.output.published_run import PublishedRun
 from batchgen.output.score_tables import read_metrics
 from tests.feedback.conftest import ROWS, MakeRun, Voter
+from tests.feedback.conftest import made_runs as made_runs
 from tests.feedback.conftest import make_run as make_run
 
 SCORES = {0: (5, 4), 1: (1, 2), 2: (4,), 3: (2,), 4: (5, 5), 5: (1,)}

@@ -20,8 +20,10 @@ from batchgen.feedback.votes_file import (
     read_votes_file,
     votes_path,
 )
+from batchgen.inspection.verify import verify
 from batchgen.state.run_folder import RunFolder
 from batchgen.storage.failpoints import VARIABLE, VOTE_POINTS, arm
+from tests.feedback.conftest import MakeRun
 from tests.feedback.test_vote import vote
 
 
@@ -194,3 +196,15 @@ def test_a_link_is_not_followed(run: RunFolder, tmp_path: Path) -> None:
     with pytest.raises(StateError, match="is a link; expected a file"):
         append_vote(run, rating(1))
     assert precious.read_text() == "keep me"
+
+
+def test_verify_names_the_line_of_a_damaged_vote(make_run: MakeRun) -> None:
+    run = make_run().folder
+    append_votes(run, [rating(1), rating(2)])
+    path = votes_path(run, "ann")
+    report = verify(run)
+    assert (report.issues, report.checked[-1]) == ([], "feedback/ann.jsonl")
+    path.write_text(path.read_text().replace('"value":4', '"value":9', 1))
+    (issue,) = verify(run).issues
+    assert issue.file == "feedback/ann.jsonl"
+    assert issue.problem.startswith("line 1: not a vote: the value of a rating")
