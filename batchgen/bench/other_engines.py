@@ -46,7 +46,8 @@ def measure_openvino(work: BenchWork) -> Measured | NotMeasured:
     check_settings("OpenVINO", work.requests, forms=False)
     if work.spec.adapter is not None:
         raise UsageError("engine openvino does not support adapters")
-    spec = ModelSpec(path=str(folder), engine="openvino", dtype=work.dtype)
+    section = {"path": str(folder), "engine": "openvino", "dtype": work.dtype}
+    spec = ModelSpec.model_validate(section)
     choose_engine_dtype(spec, work.dtype)  # raises where this processor has no such products
     return _measure(work, spec, folder)
 
