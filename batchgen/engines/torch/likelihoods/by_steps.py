@@ -112,7 +112,8 @@ class StepLikelihoods:
     def _window(self, source: Iterator[Continuation]) -> Iterator[Continuation]:
         """The next continuations, with all of their last context that follow each other in the stream."""
         most = min(self._shape.window, MAX_PENDING)
-        contexts, context = 0, None
+        contexts = 0
+        context: Sequence[int] | None = None
         first = [] if self._held is None else [self._held]
         self._held = None
         for one in islice(chain(first, source), most * _MOST_OF_CONTEXT):
