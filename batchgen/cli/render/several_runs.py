@@ -7,6 +7,9 @@ from batchgen.cli.render.terminal import format_count, printable
 from batchgen.evaluation.comparing.compare import Comparison
 from batchgen.evaluation.comparing.compare_several import run_names
 
+_SHOWN = 30
+"""Characters of the name of a run in the table."""
+
 
 def several_runs_lines(comparisons: Sequence[Comparison]) -> Iterator[str]:
     """What differs in the settings of each run, and for each metric a line per run."""
@@ -33,4 +36,9 @@ def several_runs_lines(comparisons: Sequence[Comparison]) -> Iterator[str]:
             if metric.metric == name:
                 values = comparison_numbers(metric, metric.p, metric.unit)
                 reason = f": {metric.reason}" if metric.reason else ""
-                yield comparison_line(f"  {run}", values, f"{metric.verdict}{reason}")
+                yield comparison_line(f"  {_shortened(run)}", values, f"{metric.verdict}{reason}")
+
+
+def _shortened(name: str) -> str:
+    """A long name without its middle: runs of a matrix often differ at the end."""
+    return name if len(name) <= _SHOWN else f"{name[: _SHOWN // 2]}…{name[-_SHOWN // 2 + 1 :]}"
