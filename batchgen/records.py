@@ -193,10 +193,15 @@ class AnswerDecoder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class InFlight:
-    """What an engine computes at this moment: rows, and the new tokens that they have so far."""
+    """What an engine computes at this moment: rows, and the new tokens that they have so far.
+
+    Attributes:
+        answers: the new tokens of requests, by (index, sample); empty if the engine cannot show them, or has many rows.
+    """
 
     rows: int = 0
     new_tokens: int = 0
+    answers: Mapping[tuple[int, int], Sequence[int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ import click
 from batchgen.cli.render.next_steps import next_steps
 
 _SECTIONS = {
-    "Begin": ("init", "doctor"),
+    "Begin": ("init", "try", "chat", "doctor"),
     "Run": ("run", "plan", "validate"),
     "Evaluate": ("score", "compare", "report", "history", "review", "feedback"),
     "Inspect": ("status", "show", "runs", "export"),
@@ -22,6 +22,9 @@ _SECTIONS = {
 }
 SAVES_ITS_RESULTS = frozenset({"run", "score", "purge", "export", "report", "review"})
 """Commands whose result is on disk: what they print is only a report."""
+
+_PYTHON_NAMES = {"try": "try_"}
+"""Commands whose name is a keyword of Python."""
 
 
 class Commands(click.Group):
@@ -34,8 +37,8 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in self.list_commands(ctx):
             return None
-        module = importlib.import_module(f"batchgen.cli.{cmd_name}")
-        command: click.Command = getattr(module, cmd_name)
+        name = _PYTHON_NAMES.get(cmd_name, cmd_name)
+        command: click.Command = getattr(importlib.import_module(f"batchgen.cli.{name}"), name)
         return command
 
     def resolve_command(

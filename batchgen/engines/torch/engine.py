@@ -186,7 +186,8 @@ class TorchEngine:
     def in_flight(self) -> InFlight:
         each = [tier.in_flight() for tier in (self._main, *list(self._fallback_tiers.values()))]
         rows = sum((one.rows for one in each), self._label_answers.in_flight)
-        return InFlight(rows, sum(one.new_tokens for one in each))
+        answers = {key: tokens for one in each for key, tokens in one.answers.items()}
+        return InFlight(rows, sum(one.new_tokens for one in each), answers)
 
     def facts(self) -> Mapping[str, object]:
         return {

@@ -58,6 +58,10 @@ class BatchShape:
     cuts: int = 1
 
 
+MOST_SHOWN = 8
+"""Rows in flight whose tokens are shown: those of a person who reads along."""
+
+
 class StepSampler(Protocol):
     """Samples the tokens of a step."""
 
@@ -152,9 +156,14 @@ class ContinuousTier:
                 yield from self._add_token(job, sampled)
 
     def in_flight(self) -> InFlight:
-        rows = [job.row for job in list(self._jobs.values())]
-        tokens = sum(len(row.token_ids) - row.prompt for row in rows)
-        return InFlight(self._scheduler.active, tokens)
+        jobs = list(self._jobs.values())
+        tokens = sum(len(job.row.token_ids) - job.row.prompt for job in jobs)
+        answers = {
+            (request.index, request.sample): job.row.token_ids[job.row.prompt :]
+            for job in jobs[:MOST_SHOWN]
+            for request in job.requests
+        }
+        return InFlight(self._scheduler.active, tokens, answers if len(jobs) <= MOST_SHOWN else {})
 
     def facts(self) -> Mapping[str, object]:
         sizes = self._store.sizes
