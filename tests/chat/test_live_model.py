@@ -87,7 +87,8 @@ def test_a_terminal_edits_lines_and_stops_an_answer(demo_folder: Path, tmp_path:
         "TERM": "xterm",
         "PROMPT_TOOLKIT_NO_CPR": "1",
     }
-    command = ["-m", "batchgen", "chat", str(demo_folder), "--set", "decoding.max_new_tokens=2000"]
+    long = ["--set", "decoding.max_new_tokens=2000", "--set", "decoding.min_new_tokens=1900"]
+    command = ["-m", "batchgen", "chat", str(demo_folder), *long]
     child = pexpect.spawn(
         sys.executable, command, env=environment, encoding="utf-8", timeout=240, cwd=str(tmp_path)
     )
@@ -97,7 +98,7 @@ def test_a_terminal_edits_lines_and_stops_an_answer(demo_folder: Path, tmp_path:
     child.expect(r"(\w+ ){7}")  # of the answer
     child.sendcontrol("c")
     child.expect("stopped after")
-    child.send("/hel\t\r")
+    child.send("/help\r")
     child.expect("show what the model received")
     child.send("/quit\r")
     child.expect(pexpect.EOF)
