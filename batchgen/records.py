@@ -3,8 +3,7 @@
     Row ──render──> Prompt ──tokenize──> Request ──generate──> Completion ──respond──> Response
                                          Continuation ──score──> Likelihood
 
-Each step may end in a `Failure` instead; the row then stays in the output, with the reason. `run/work.py` shows the
-files in which these steps are.
+Each step may end in a `Failure`; the row then stays in the output, with the reason. `run/work.py` shows the files.
 """
 
 import math
@@ -193,11 +192,7 @@ class AnswerDecoder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class InFlight:
-    """What an engine computes at this moment: rows, and the new tokens that they have so far.
-
-    Attributes:
-        answers: the new tokens of requests, by (index, sample); empty if the engine cannot show them, or has many rows.
-    """
+    """What an engine computes at this moment: rows and their new tokens so far; of few rows also which, by (index, sample)."""
 
     rows: int = 0
     new_tokens: int = 0
