@@ -157,7 +157,7 @@ class Conversation:
             if not self._answer():
                 self.messages.append(removed)
         else:
-            self.report("there is no answer yet")
+            self.report("no message is answered")
 
     def _undo(self, _argument: str) -> None:
         while self.messages and self.messages[-1].role == "assistant":

@@ -129,7 +129,7 @@ def test_set_changes_the_job_and_keeps_the_conversation(
     ("line", "answer"),
     [
         ("/unknown", "unknown command /unknown; /help lists them"),
-        ("/retry", "there is no answer yet"),
+        ("/retry", "no message is answered"),
         ("/save", "expected /save FILE"),
         ("/save /absent/folder/x", "No such file or directory"),
         ("/undo", "0 messages of yours are left"),
