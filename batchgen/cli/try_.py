@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     "--prompt", "shows_prompt", is_flag=True, help="Print each prompt as the model gets it."
 )
 def try_(job: Path, *, id_: str | None, count: int, shows_prompt: bool, **options: Any) -> int:  # noqa: ANN401  # the arguments of load_from_options
-    """Answer a few rows of JOB on the screen as they are generated.
+    """Answer a few rows of JOB on the screen, and write no file.
 
-    For writing a prompt: no file is written. Ctrl-C ends an answer.
+    For writing a prompt: text is shown as it is generated. Ctrl-C ends an answer.
     """
     from batchgen.chat.live_model import open_live_model
     from batchgen.chat.try_rows import rows_to_try
