@@ -18,7 +18,14 @@ if TYPE_CHECKING:
 @setting_options
 @click.option("--row", "id_", metavar="ID", help="The row with this id, instead of the first ones.")
 @click.option(
-    "-n", "--n", "count", type=click.IntRange(1), default=3, show_default=True, metavar="ROWS"
+    "-n",
+    "--n",
+    "count",
+    type=click.IntRange(1),
+    default=3,
+    show_default=True,
+    metavar="ROWS",
+    help="Answer the first rows, up to this number.",
 )
 @click.option(
     "--prompt", "shows_prompt", is_flag=True, help="Print each prompt as the model gets it."
