@@ -6,6 +6,9 @@ A label counts by its tokens, as the tokenizer writes it, up to the first one wi
 answer is generated, the rest then follows. Most lists of labels differ in their first tokens, so that an answer costs the
 computation of the prompt. Of labels that share tokens, the whole shared part counts, so that no answer has to end in an
 unlikely label because it began with a likely token.
+
+Against whole labels, by the demo model on questions with known kinds: 22 instead of 24 of 80 right, 10 instead of 11 of 80, and
+as many of 240; up to 30 % of the answers differ. So few rows of so small a model show no difference in quality.
 """
 
 import json
