@@ -42,16 +42,16 @@ def test_new_columns_are_in_prompts_and_in_the_output(make_job: MakeJob) -> None
     assert {"lang=en", "lang=zh", "who=nurse", "who=teacher"} <= {*slices}
 
 
-def test_rows_of_one_row_can_be_a_cluster(make_job: MakeJob) -> None:
+def test_rows_of_one_row_can_be_a_cluster(make_job: MakeJob, tmp_path: Path) -> None:
     rows = [{"key": f"k{n}", "q": "x" * (n % 5 + 1)} for n in range(20)]
     data = {"path": "rows.jsonl", "columns": {"id": "key"}, "cross": {"lang": ["en", "zh", "de"]}}
     widths = {}
     for name, cluster in (("apart", {}), ("together", {"cluster": "key"})):
         file = make_job(rows, input=data, evaluate={"metrics": ["length"], **cluster})
-        assert call(["run", str(file), "-q", "-o", str(file.parent / name)]) == 0
-        table = pl.read_parquet(file.parent / name / "metrics.parquet").row(0, named=True)
+        assert call(["run", str(file), "-q", "-o", str(tmp_path / name)]) == 0
+        table = pl.read_parquet(tmp_path / name / "metrics.parquet").row(0, named=True)
         widths[name] = table["ci_high"] - table["ci_low"]
-    assert answers(file.parent / "together")["key"].to_list()[:4] == ["k0", "k0", "k0", "k1"]
+    assert answers(tmp_path / "together")["key"].to_list()[:4] == ["k0", "k0", "k0", "k1"]
     assert widths["together"] > 1.3 * widths["apart"]
 
 

@@ -155,7 +155,7 @@ def test_labels_token_by_token_are_those_of_a_masked_generate(
 
         def allowed(_: int, ids: torch.Tensor, begin: int = len(prompt)) -> list[int]:
             text = letters(ids[begin:].tolist())
-            _, mark, said = text.partition(after) if after else ("", "x", text)
+            _before, mark, said = text.partition(after) if after else ("", "x", text)
             if not mark:
                 return list(range(VOCABULARY))
             longer = {one[len(said)] for one in labels if one.startswith(said) and one != said}
