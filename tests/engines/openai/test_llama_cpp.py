@@ -117,6 +117,30 @@ def test_token_ids_and_messages_give_the_same_answers(
     )  # the default system message of the two templates may differ in dates
 
 
+SCHEMA = {
+    "type": "object",
+    "properties": {"color": {"enum": ["red", "blue"]}, "n": {"type": "integer", "maximum": 9}},
+    "required": ["color", "n"],
+    "additionalProperties": False,
+}
+LABELS = ["yes: è", "no (never)"]
+
+
+def test_forms_are_kept(llama: LlamaServer, make_job: MakeJob, tmp_path: Path) -> None:
+    own = {"engine": "openai", "base_url": llama.url}
+    for name, form in {"schema": {"json_schema": SCHEMA}, "choice": {"choice": LABELS}}.items():
+        decoding = {"max_new_tokens": 40, "response_format": form}
+        job = make_job(ROWS[:3], model=own, decoding=decoding, output={"path": name})
+        assert call(["run", str(job)]) == 0
+        found = pl.read_parquet(tmp_path / name / "responses.parquet")
+        assert found["finish_reason"].to_list() == ["stop"] * 3
+        if name == "choice":
+            assert set(found["response"]) <= set(LABELS)
+        else:
+            values = [json.loads(text) for text in found["response"]]
+            assert all(v.keys() == {"color", "n"} and v["n"] <= 9 for v in values)
+
+
 @pytest.mark.parametrize("victim", ["batchgen", "server"])
 def test_a_kill_loses_and_doubles_nothing(
     victim: str, llama: LlamaServer, make_job: MakeJob, tmp_path: Path
