@@ -1,5 +1,6 @@
 """Matrices of job files: combinations, names of folders, and what is rejected, with its place and a hint."""
 
+import json
 from collections.abc import Callable, Sequence
 from itertools import product
 from math import prod
@@ -151,15 +152,9 @@ def test_the_product_is_complete_and_names_are_unique(
         [one.replace("${", "") if isinstance(one, str) else one for one in axis] for axis in clean
     ]
     clean = [list({(type(one), one): one for one in axis}.values()) for axis in clean]
-    text = yaml.safe_dump(
-        {
-            **yaml.safe_load(
-                "{version: 1, name: d, input: d.csv, prompt: p, model: m, output: out}"
-            ),
-            "matrix": {f"vars.v{n}": axis for n, axis in enumerate(clean)},
-        },
-        allow_unicode=True,
-    )
+    # JSON quotes texts such as 0E0, which a job file reads as a number.
+    axes_of = json.dumps({f"vars.v{n}": axis for n, axis in enumerate(clean)}, ensure_ascii=False)
+    text = f"{{version: 1, name: d, input: d.csv, prompt: p, model: m, output: out, matrix: {axes_of}}}"
     file = tmp_path_factory.mktemp("job") / "job.yaml"
     file.write_text(text, "utf-8")
     matrix = matrix_of(file)
