@@ -79,7 +79,8 @@ def test_a_run_reports_a_kernel_that_cannot_be_used(
     assert f"slower attention without its compiled kernel: {reason}" in done.stderr
     assert f"slower norm without its compiled kernel: {reason}" in done.stderr
     kept: Any = read_json(job.parent / "out" / "manifest.json")["engine"]
-    assert kept["kernels"] == {"attention": f"torch: {reason}", "norm": f"torch: {reason}"}
+    kernels = {name: kept["kernels"][name] for name in ("attention", "norm")}
+    assert kernels == dict.fromkeys(kernels, f"torch: {reason}")
 
 
 def test_a_utilization_above_the_peak_is_not_printed(
