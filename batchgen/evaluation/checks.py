@@ -1,6 +1,6 @@
 """Checks of a job's section `evaluate`: against itself, and against the columns of the answers."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from batchgen.errors import DataError, Problem
@@ -108,6 +108,18 @@ def _drift_problems(gate: Gate, key: str) -> list[Problem]:
     if baseline == PREVIOUS or exists(RunFolder(Path(baseline)).manifest):
         return []
     return [_no_complete_run(f"{key}.baseline", baseline)]
+
+
+def previous_warnings(gates: Sequence[Gate], *, dated: bool) -> Iterator[Problem]:
+    """Gates that always pass, since each run has a folder of its own (`dated`), which replaces no answers."""
+    if not dated:
+        return
+    for number, gate in enumerate(gates):
+        for name in ("baseline", "agreement_run"):
+            if getattr(gate, name) == PREVIOUS:
+                message = "output.path contains ${date}, so that each day has a folder of its own without previous answers"
+                hint = "Leave ${date} out of output.path and run with --fresh, which moves the replaced answers to another folder. Or name a run."
+                yield Problem(f"evaluate.gates[{number}].{name}", message, hint)
 
 
 def _no_complete_run(key: str, path: str) -> Problem:

@@ -25,7 +25,15 @@ from batchgen.jobfile.messages.explain import add_locations, problem_at_path
 from batchgen.jobfile.overrides import parse_overrides
 from batchgen.jobfile.profiles import check_unused_profile, profiles_of, select_profile
 from batchgen.jobfile.renamed_keys import with_current_names
-from batchgen.jobfile.tree import Node, as_node, children, problem_at, to_python
+from batchgen.jobfile.tree import (
+    Node,
+    as_node,
+    children,
+    find_node,
+    parse_key,
+    problem_at,
+    to_python,
+)
 
 _IN_MEMORY = "job"
 """Name in messages of a job that is given as a mapping."""
@@ -63,6 +71,11 @@ class LoadedJob:
                 return True
             waiting += node.value if isinstance(node.value, tuple) else children(node).values()
         return False
+
+    def names_date(self, key: str) -> bool:
+        """Whether the text at a key writes `${date}`."""
+        node = find_node(self.tree, parse_key(key))
+        return node is not None and "${date" in node.raw
 
     def origin(self, key: str) -> str:
         """Where a value came from, such as "profile smoke" or "default"."""

@@ -19,6 +19,7 @@ from batchgen.report.charts.draw_charts import (
 from batchgen.report.differences import comparison_values
 from batchgen.report.number_text import format_share, format_value
 from batchgen.report.page import render_page
+from batchgen.report.page_text import LANGUAGES, SCRIPT_TEXTS, TEXTS
 from batchgen.report.provenance import provenance_groups
 from batchgen.report.report_baseline import Baseline
 from batchgen.report.reported_run import ReportedRun
@@ -54,7 +55,7 @@ def build_report(run: ReportedRun, baseline: Baseline | None = None) -> str:
         "metric_charts": list(_metric_charts(run)),
         "heat": heat_table(run),
         "histograms": list(_histograms(run, answers, scores)),
-        "finish_chart": _finish_chart(answers),
+        "finish_charts": _finish_charts(answers),
         "health": list(health_checks(run, answers)),
         "judges": judge_sections(run),
         "shown": _shown(shown, records, answers),
@@ -141,11 +142,17 @@ def _histograms(
         }
 
 
-def _finish_chart(answers: AnswerSurvey) -> str:
+def _finish_charts(answers: AnswerSurvey) -> Mapping[str, str]:
+    """The chart in each language; empty without finish reasons. Reasons of other tools keep their names."""
     if not answers.finish_reasons:
-        return ""
+        return {}
     ordered = sorted(answers.finish_reasons.items(), key=lambda pair: -pair[1])
-    return bar_chart(dict(ordered), "Answers by finish reason")
+    charts = {}
+    for number, language in enumerate(LANGUAGES):
+        known = {key: texts[number] for key, texts in SCRIPT_TEXTS.items()}
+        counts = [(known.get(f"end_{reason}", reason), count) for reason, count in ordered]
+        charts[language] = bar_chart(counts, TEXTS["finish"][number])
+    return charts
 
 
 def _shown(

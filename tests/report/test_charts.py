@@ -37,7 +37,7 @@ def test_labels_are_text_and_colors_are_classes() -> None:
 
 
 def test_bars_have_their_numbers() -> None:
-    assert ">1,200<" in bar_chart({"stop": 1200, "length": 7}, "reasons")
+    assert ">1,200<" in bar_chart([("stop", 1200), ("length", 7)], "reasons")
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from batchgen.errors import StateError, UsageError
+from batchgen.evaluation.comparing.compare import compare
 from batchgen.jobfile.load import load_job
 from batchgen.report.reported_run import open_reported_run
 from batchgen.run.run import run
@@ -41,6 +42,8 @@ def test_a_run_without_its_manifest(scored: MakeRun) -> None:
     (folder / "manifest.json").unlink()
     with pytest.raises(StateError, match=r"manifest\.json is missing"):
         open_reported_run(folder)
+    with pytest.raises(StateError, match=r"manifest\.json is missing"):
+        compare(scored("base"), folder)
 
 
 @pytest.mark.parametrize("name", ["scores.parquet", "metrics.parquet", "responses.parquet"])

@@ -61,6 +61,36 @@ def test_the_table_has_a_line_for_each_metric_and_run(runs: list[Path]) -> None:
     assert [line.split()[0] for line in lines[start + 1 : start + 4]] == ["w6", "w7", "w2"]
 
 
+def test_long_names_that_are_cut_have_numbers(
+    scored: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"max_new_tokens-{n}_prompt-user-body-persona" for n in (12, 60, 90)]
+    runs = [scored(name, wrong(n)) for n, name in enumerate(names)]
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = invoke("compare", *runs).stdout.splitlines()
+    start = lines.index("exact")
+    assert [line.split()[0] for line in lines[start + 1 : start + 3]] == ["1", "2"]
+    assert [line.split(":")[0] for line in lines if line[:2] in ("1 ", "2 ")] == [
+        f"{n} {run}" for n, run in enumerate(runs[1:], 1)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "paired"),
+    [
+        ([], "12 rows in both, with the same prompt"),
+        (["--pair-changed-prompts"], "12 rows in both, paired by id"),
+    ],
+)
+def test_how_rows_are_paired_is_printed(runs: list[Path], options: list[str], paired: str) -> None:
+    assert paired in invoke("compare", *runs[:2], *options).stdout.splitlines()
+
+
+def test_a_run_that_is_given_twice_is_an_error(runs: list[Path]) -> None:
+    with pytest.raises(UsageError, match=r"given more than once: \S*w6\n"):
+        invoke("compare", runs[0], runs[1], runs[2], f"{runs[1]}/")
+
+
 def test_junit_fails_exactly_where_the_command_does(runs: list[Path], tmp_path: Path) -> None:
     target = tmp_path / "junit.xml"
     invoke("compare", *runs, "--fail-if-worse", "exact", "--junit", target)

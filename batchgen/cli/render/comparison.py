@@ -17,7 +17,8 @@ _SHOWN_CHARACTERS = 300
 def comparison_lines(comparison: Comparison, answers: ResponsePairs) -> Iterator[str]:
     """The settings that differ, the excluded rows, a table of metrics and slices, and the rows that flipped."""
     yield from _settings(comparison)
-    yield f"\n{format_count(comparison.common, 'row')} in both, with the same prompt"
+    paired = "paired by id" if comparison.pairs_changed_prompts else "with the same prompt"
+    yield f"\n{format_count(comparison.common, 'row')} in both, {paired}"
     yield from _excluded(comparison)
     yield ""
     yield comparison_line("metric", ("base", "new", "change", "interval", "p"), "verdict")

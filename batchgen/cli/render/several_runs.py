@@ -9,15 +9,18 @@ from batchgen.evaluation.comparing.compare_several import run_names
 
 _SHOWN = 30
 """Characters of the name of a run in the table."""
+_ALWAYS_SHOWN = 10
+"""Characters that fit into the narrowest table."""
 
 
 def several_runs_lines(comparisons: Sequence[Comparison]) -> Iterator[str]:
     """What differs in the settings of each run, and for each metric a line per run."""
-    base = comparisons[0].base
-    for comparison in comparisons:
+    base, names = comparisons[0].base, run_names(comparisons)
+    numbers = _numbers(names)
+    for number, comparison in zip(numbers, comparisons, strict=True):
         changed = comparison.changed_settings
         rows = format_count(comparison.common, "row")
-        yield f"{printable(str(comparison.new))}: {rows} in common with {printable(str(base))}"
+        yield f"{number}{printable(str(comparison.new))}: {rows} in common with {printable(str(base))}"
         for one in changed:
             yield f"  {printable(one.key)}: {printable(one.old)} -> {printable(one.new)}"
         if excluded := comparison.changed_prompts.count:
@@ -28,15 +31,22 @@ def several_runs_lines(comparisons: Sequence[Comparison]) -> Iterator[str]:
                 yield f"  {rows} excluded, because their prompt changed"
     yield "\np is adjusted for all primary metrics of all runs (Holm)\n"
     yield comparison_line("metric", ("base", "new", "change", "interval", "p"), "verdict")
-    names = dict.fromkeys(one.metric for comparison in comparisons for one in comparison.metrics)
-    for name in names:
+    labels = [f"{number}{_shortened(name)}" for number, name in zip(numbers, names, strict=True)]
+    for name in dict.fromkeys(one.metric for of in comparisons for one in of.metrics):
         yield printable(name)
-        runs = zip(run_names(comparisons), comparisons, strict=True)
-        for run, metric in ((run, one) for run, all_of in runs for one in all_of.metrics):
+        runs = zip(labels, comparisons, strict=True)
+        for label, metric in ((label, one) for label, all_of in runs for one in all_of.metrics):
             if metric.metric == name:
                 values = comparison_numbers(metric, metric.p, metric.unit)
                 reason = f": {metric.reason}" if metric.reason else ""
-                yield comparison_line(f"  {_shortened(run)}", values, f"{metric.verdict}{reason}")
+                yield comparison_line(f"  {label}", values, f"{metric.verdict}{reason}")
+
+
+def _numbers(names: Sequence[str]) -> Sequence[str]:
+    """What stands before each run: its number if a narrow table may cut a name, since cut names may be equal."""
+    if max(map(len, names)) <= _ALWAYS_SHOWN:
+        return [""] * len(names)
+    return [f"{number} " for number in range(1, len(names) + 1)]
 
 
 def _shortened(name: str) -> str:

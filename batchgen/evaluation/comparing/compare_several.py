@@ -1,9 +1,11 @@
 """Several runs, each compared with the first one. p is adjusted for the number of all comparisons."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from batchgen.errors import UsageError
 from batchgen.evaluation.comparing.common_rows import MAX_EXAMPLE_IDS
 from batchgen.evaluation.comparing.compare import Comparison, compare_runs, with_verdict
 from batchgen.evaluation.comparing.scored_run import open_scored_run
@@ -25,6 +27,7 @@ def compare_several(
 
     The p-values of primary metrics are adjusted over all runs together (Holm): among many runs, one is better by chance.
     """
+    _check_different(others)
     before = open_scored_run(Path(base))
     runs = [open_scored_run(Path(path)) for path in others]
     compared = [
@@ -40,6 +43,14 @@ def compare_several(
         for run in runs
     ]
     return adjust_over_all(compared)
+
+
+def _check_different(runs: Sequence[Path | str]) -> None:
+    """Reject a run that is given twice: p would be adjusted for comparisons that are not made."""
+    counts = Counter(Path(run).resolve() for run in runs)
+    twice = [str(path) for path, count in counts.items() if count > 1]
+    if twice:
+        raise UsageError(f"given more than once: {', '.join(twice)}", hint="Name each run once.")
 
 
 def run_names(comparisons: Sequence[Comparison]) -> list[str]:

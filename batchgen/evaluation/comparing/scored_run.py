@@ -221,9 +221,10 @@ def open_scored_run(path: Path, staged: Path | None = None) -> ScoredRun:
     run = PublishedRun(run_folder) if exists(run_folder.manifest) else None
     if run is not None:
         run.check(hashes=False)
+    elif staged is None:
+        check_manifest_exists(run_folder)
     if not exists(run_folder.scores) or not exists(run_folder.metrics):
         if run is None:
-            check_manifest_exists(run_folder)
             raise why_unfinished(run_folder).error(UsageError)
         elsewhere = "" if run_folder.is_private_readable else " -o FOLDER"
         raise UsageError(

@@ -1,6 +1,6 @@
 """The charts of the report: Altair describes them, vl-convert draws them as SVG, without a browser or a network."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,17 +96,16 @@ def histogram_chart(bins: Histogram, label: str) -> str:
     return draw_svg(bars.encode(x=x, x2="high:Q", y=y, y2=alt.value(90)), label, height=90)
 
 
-def bar_chart(counts: Mapping[str, int], label: str) -> str:
+def bar_chart(counts: Sequence[tuple[str, int]], label: str) -> str:
     """Horizontal bars, one for each name, with their numbers."""
     alt = require_chart_package("altair")
-    names = _labels(list(counts))
+    names = _labels([name for name, _ in counts])
     rows = [
         {"name": name, "count": count, "text": f"{count:,}"}
-        for name, count in zip(names, counts.values(), strict=True)
+        for name, (_, count) in zip(names, counts, strict=True)
     ]
-    x = alt.X(
-        "count:Q", title=None, axis=None, scale=alt.Scale(domain=[0, max(counts.values()) * 1.2])
-    )
+    most = max(count for _, count in counts)
+    x = alt.X("count:Q", title=None, axis=None, scale=alt.Scale(domain=[0, most * 1.2]))
     base = alt.Chart(alt.Data(values=rows)).encode(y=alt.Y("name:N", title=None, sort=names), x=x)
     text = base.mark_text(align="left", dx=4, color=INK, fontSize=12).encode(text="text:N")
     return draw_svg(alt.layer(base.mark_bar(color=ACCENT), text), label, step=24)

@@ -10,7 +10,7 @@ from batchgen.arrow.nested_column import split_path
 from batchgen.decoding.generation_kwargs import check_generation_kwargs
 from batchgen.engines.capability_check import engine_problems
 from batchgen.errors import DataError, JobKeyError, Problem
-from batchgen.evaluation.checks import resolve_and_check
+from batchgen.evaluation.checks import previous_warnings, resolve_and_check
 from batchgen.evaluation.metric_queries import prefill_problems
 from batchgen.evaluation.resolve_evaluation import Evaluation
 from batchgen.input.sources import InputSource, open_source
@@ -78,7 +78,11 @@ def check_input(loaded: LoadedJob) -> CheckedInput:
     if problems:
         raise loaded.error(problems)
     columns = _columns_read(job, source)
-    found_warnings = [*prompt_warnings(job, source.columns), *format_warnings(job)]
+    found_warnings = [
+        *prompt_warnings(job, source.columns),
+        *format_warnings(job),
+        *previous_warnings(job.evaluate.gates, dated=loaded.names_date("output.path")),
+    ]
     warnings = loaded.describe(found_warnings)
     return CheckedInput(source, layout, tuple(columns), evaluation, warnings)
 

@@ -105,6 +105,17 @@ def test_a_baseline_that_is_no_run_is_an_error_at_its_line(make_job: MakeJob) ->
     assert problem.hint == "Give the output folder of a run that has ended."
 
 
+@pytest.mark.parametrize(
+    ("path", "warned"), [("out/${date}", True), ("${date:%Y}/x", True), ("out", False)]
+)
+def test_previous_is_warned_of_where_each_day_has_a_folder(
+    make_job: MakeJob, path: str, *, warned: bool
+) -> None:
+    job = make_job(evaluate={"gates": gates("length")}, output={"path": path})
+    found = "\n".join(check_input(load_job(job)).warnings)
+    assert ("evaluate.gates[0].baseline: output.path contains ${date}" in found) is warned
+
+
 @pytest.fixture
 def night(make_job: MakeJob) -> Night:
     """Run a job on texts, which the echo engine answers, with gates on drift alone, into one folder."""
