@@ -5,8 +5,8 @@ from importlib.metadata import version
 from typing import Any
 
 from batchgen.evaluation.comparing.compare import Comparison, MetricComparison
-from batchgen.evaluation.comparing.compare_several import run_names
-from batchgen.report.charts.draw_charts import Interval, interval_chart
+from batchgen.evaluation.comparing.compare_several import run_names, run_numbers
+from batchgen.report.charts.draw_charts import LONGEST_LABEL, Interval, interval_chart
 from batchgen.report.differences import difference_values, verdict_tone
 from batchgen.report.number_text import format_value
 from batchgen.report.page import render_page
@@ -20,8 +20,12 @@ def build_comparison(comparisons: Sequence[Comparison]) -> str:
         dict.fromkeys(one.metric for comparison in comparisons for one in comparison.metrics)
     )
     names = run_names(comparisons)
+    title = " · ".join([comparisons[0].base.name, *names])
+    names = [
+        number + name for number, name in zip(run_numbers(names, LONGEST_LABEL), names, strict=True)
+    ]
     values = {
-        "title": " · ".join([comparisons[0].base.name, *names]),
+        "title": title,
         "version": version("batchgen-llm"),
         "comparisons": comparisons,
         "names": names,

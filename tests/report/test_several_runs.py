@@ -111,6 +111,16 @@ def test_the_page_of_several_runs(runs: list[Path], tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_names_that_are_cut_in_a_chart_have_numbers(scored: MakeRun, tmp_path: Path) -> None:
+    runs = [scored(f"temperature-0.{n}_prompt-user-body-persona", wrong(n)) for n in range(3)]
+    invoke("compare", *runs, "-o", tmp_path / "page.html")
+    page = Page((tmp_path / "page.html").read_text("utf-8"))
+    labels = [text for text in page.content("text") if "temperature" in text]
+    assert {label[:2] for label in labels} == {"1 ", "2 "}
+    assert {f"{n} {run.name}" for n, run in enumerate(runs[1:], 1)} <= set(page.content("bdi"))
+
+
+@pytest.mark.slow
 def test_the_page_of_two_runs_has_their_answers(runs: list[Path], tmp_path: Path) -> None:
     target = tmp_path / "page.html"
     invoke("compare", *runs[:2], "-o", target)

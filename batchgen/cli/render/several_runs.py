@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from batchgen.cli.render.comparison import comparison_line, comparison_numbers
 from batchgen.cli.render.terminal import format_count, printable
 from batchgen.evaluation.comparing.compare import Comparison
-from batchgen.evaluation.comparing.compare_several import run_names
+from batchgen.evaluation.comparing.compare_several import run_names, run_numbers
 
 _SHOWN = 30
 """Characters of the name of a run in the table."""
@@ -16,7 +16,7 @@ _ALWAYS_SHOWN = 10
 def several_runs_lines(comparisons: Sequence[Comparison]) -> Iterator[str]:
     """What differs in the settings of each run, and for each metric a line per run."""
     base, names = comparisons[0].base, run_names(comparisons)
-    numbers = _numbers(names)
+    numbers = run_numbers(names, _ALWAYS_SHOWN)
     for number, comparison in zip(numbers, comparisons, strict=True):
         changed = comparison.changed_settings
         rows = format_count(comparison.common, "row")
@@ -40,13 +40,6 @@ def several_runs_lines(comparisons: Sequence[Comparison]) -> Iterator[str]:
                 values = comparison_numbers(metric, metric.p, metric.unit)
                 reason = f": {metric.reason}" if metric.reason else ""
                 yield comparison_line(f"  {label}", values, f"{metric.verdict}{reason}")
-
-
-def _numbers(names: Sequence[str]) -> Sequence[str]:
-    """What stands before each run: its number if a narrow table may cut a name, since cut names may be equal."""
-    if max(map(len, names)) <= _ALWAYS_SHOWN:
-        return [""] * len(names)
-    return [f"{number} " for number in range(1, len(names) + 1)]
 
 
 def _shortened(name: str) -> str:

@@ -61,6 +61,13 @@ def run_names(comparisons: Sequence[Comparison]) -> list[str]:
     return names
 
 
+def run_numbers(names: Sequence[str], shown: int) -> list[str]:
+    """What stands before each name: its number where only `shown` characters fit, since names that are cut may be equal."""
+    if max(map(len, names)) <= shown:
+        return [""] * len(names)
+    return [f"{number} " for number in range(1, len(names) + 1)]
+
+
 def adjust_over_all(comparisons: Sequence[Comparison]) -> list[Comparison]:
     """The same with p-values adjusted for the number of primary metrics of all comparisons, and verdicts by them."""
     family = [one for comparison in comparisons for one in comparison.metrics if one.primary]

@@ -14,7 +14,7 @@ from batchgen.report.visible_text import visible
 
 WIDTH = 340
 _BINS = 30
-_LONGEST_LABEL = 34
+LONGEST_LABEL = 34
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +135,7 @@ def _labels(texts: Sequence[str]) -> list[str]:
     """Labels that fit, each different: equal ones would be one row of a chart."""
     labels: list[str] = []
     for text in map(visible, texts):
-        label = text if len(text) <= _LONGEST_LABEL else text[: _LONGEST_LABEL - 1] + "…"
+        label = text if len(text) <= LONGEST_LABEL else text[: LONGEST_LABEL - 1] + "…"
         while label in labels:
             label += "\u2009"
         labels.append(label)
