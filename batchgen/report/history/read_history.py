@@ -24,6 +24,7 @@ class HistoryRun:
 
     Attributes:
         name: its folder, relative to the one that the user gave.
+        written_at: Unix time of the manifest; orders runs that started in the same second.
         rows: those of metrics.parquet, by metric and slice.
     """
 
@@ -31,6 +32,7 @@ class HistoryRun:
     job: str
     run_id: str
     started_at: str
+    written_at: float
     scored: ScoredRun = field(repr=False)
     rows: Mapping[tuple[str, str], MetricRow] = field(repr=False)
 
@@ -99,7 +101,7 @@ def read_history(tops: Sequence[Path]) -> FoundRuns:
     if not runs:
         raise _nothing_found(tops, left_out)
     by_job: dict[str, list[HistoryRun]] = {}
-    for run in sorted(runs.values(), key=lambda run: (run.started_at, run.name)):
+    for run in sorted(runs.values(), key=lambda run: (run.started_at, run.written_at, run.name)):
         by_job.setdefault(run.job, []).append(run)
     return FoundRuns([JobRuns(job, found) for job, found in sorted(by_job.items())], left_out)
 
@@ -120,6 +122,7 @@ def read_run(path: Path, top: Path) -> HistoryRun:
         job=str(manifest["job"]),
         run_id=str(manifest["run_id"]),
         started_at=str(manifest["started_at"]),
+        written_at=folder.manifest.stat().st_mtime,
         scored=scored,
         rows=rows,
     )
