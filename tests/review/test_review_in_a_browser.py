@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from batchgen.feedback.import_votes import import_votes
+from batchgen.feedback.import_votes import ImportOptions, import_votes
 from batchgen.feedback.vote import Vote, standing_votes
 from batchgen.feedback.votes_file import read_votes_file
 from batchgen.output.published_run import PublishedRun
@@ -133,13 +133,9 @@ def test_a_blind_choice_is_one_for_the_right_run(
     votes = downloaded(page, tmp_path)
     assert len(votes) == 14
     assert (opened.messages, opened.violations) == ([], [])
-    for folder, counts in ((base, {"bo": 13}), (new, {"bo": 1})):
-        imported = import_votes(
-            PublishedRun(RunFolder(folder)), [tmp_path / "downloads" / "ratings.jsonl"]
-        )
-        assert imported.added == counts
-        (note,) = imported.notes
-        assert "import the file into that run too" in note
+    runs = [PublishedRun(RunFolder(folder)) for folder in (base, new)]
+    file = tmp_path / "downloads" / "ratings.jsonl"
+    assert import_votes(runs[0], [file], ImportOptions(runs[1:])).added == {"bo": 14}
     (flag,) = saved(new)
     assert (flag.kind, flag.labels, flag.id) == ("flag", ["wrong"], "r11")
 

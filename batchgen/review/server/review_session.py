@@ -149,16 +149,19 @@ class ReviewSession:
         return int((n + 1) * share + 1e-9) > int(n * share + 1e-9)
 
     def next(self, reviewer: str) -> int | None:
-        """Another answer for a reviewer, which goes to nobody else; None if there is none."""
+        """Another answer for a reviewer, which goes to nobody else; None if there is none.
+
+        An answer that this reviewer got before is not given again: their vote about it may still be on its way.
+        """
         with self._lock:
             own = self._reviewers.get(reviewer, ReviewerVotes()).done()
             rated = {n for votes in self._reviewers.values() for n in votes.rated()}
             now = time.monotonic()
             for n in range(len(self.setup.items)):
                 claim = self._claims.get(n)
-                taken = claim is not None and claim.reviewer != reviewer
-                if taken and claim is not None and now - claim.time > CLAIM_SECONDS:
-                    taken = False
+                taken = claim is not None and (
+                    claim.reviewer == reviewer or now - claim.time <= CLAIM_SECONDS
+                )
                 if not (self._is_shared(n) or n in own or n in rated or taken):
                     self._claims[n] = Claim(reviewer, now)
                     return n
