@@ -19,7 +19,7 @@ from batchgen.report.charts.draw_charts import (
 from batchgen.report.differences import comparison_values
 from batchgen.report.number_text import format_share, format_value
 from batchgen.report.page import render_page
-from batchgen.report.page_text import LANGUAGES, SCRIPT_TEXTS, TEXTS
+from batchgen.report.page_text import ENDINGS, LANGUAGES, TEXTS
 from batchgen.report.provenance import provenance_groups
 from batchgen.report.report_baseline import Baseline
 from batchgen.report.reported_run import ReportedRun
@@ -149,7 +149,7 @@ def _finish_charts(answers: AnswerSurvey) -> Mapping[str, str]:
     ordered = sorted(answers.finish_reasons.items(), key=lambda pair: -pair[1])
     charts = {}
     for number, language in enumerate(LANGUAGES):
-        known = {key: texts[number] for key, texts in SCRIPT_TEXTS.items()}
+        known = {key: texts[number] for key, texts in ENDINGS.items()}
         counts = [(known.get(f"end_{reason}", reason), count) for reason, count in ordered]
         charts[language] = bar_chart(counts, TEXTS["finish"][number])
     return charts

@@ -72,4 +72,13 @@ HISTORY_TEXTS: Mapping[str, tuple[str, str]] = {
     "drift_refusal": ("refusal", "拒绝"),
     "drift_language": ("language (script)", "语言（文字）"),
     "drift_duplicates": ("duplicates", "重复"),
+    "script_Latin": ("Latin", "拉丁字母"),
+    "script_Han": ("Han", "汉字"),
+    "script_Japanese": ("Japanese", "日文"),
+    "script_Hangul": ("Hangul", "韩文"),
+    "script_Cyrillic": ("Cyrillic", "西里尔字母"),
+    "script_Arabic": ("Arabic", "阿拉伯字母"),
+    "script_Hebrew": ("Hebrew", "希伯来字母"),
+    "script_Greek": ("Greek", "希腊字母"),
+    "script_no letters": ("no letters", "无文字"),
 }

@@ -6,8 +6,18 @@ from batchgen.report.history_text import HISTORY_TEXTS
 
 LANGUAGES = ("en", "zh")
 
+ENDINGS: Mapping[str, tuple[str, str]] = {
+    "end_stop": ("stop", "正常结束"),
+    "end_length": ("cut at the limit", "达到上限"),
+    "end_stop_string": ("stop string", "停止串"),
+    "end_error": ("error", "出错"),
+    "end_skipped": ("skipped", "跳过"),
+}
+"""Why an answer ended, by `end_` and its finish reason."""
+
 TEXTS: Mapping[str, tuple[str, str]] = {
     **HISTORY_TEXTS,
+    **ENDINGS,
     "report": ("Report", "报告"),
     "passed": ("Passed: every gate passed", "通过：所有门槛均已达到"),
     "failed": (
@@ -188,6 +198,7 @@ TEXTS: Mapping[str, tuple[str, str]] = {
 }
 
 SCRIPT_TEXTS: Mapping[str, tuple[str, str]] = {
+    **ENDINGS,
     "search": ("Search in prompts, answers, ids", "搜索提问、回答、编号"),
     "slice": ("Slice", "分组"),
     "status": ("Ending", "结束"),
@@ -219,11 +230,6 @@ SCRIPT_TEXTS: Mapping[str, tuple[str, str]] = {
     "why_worst": ("worst", "最差"),
     "failed": ("failed", "失败"),
     "random": ("random", "随机"),
-    "end_stop": ("stop", "正常结束"),
-    "end_length": ("cut at the limit", "达到上限"),
-    "end_stop_string": ("stop string", "停止串"),
-    "end_error": ("error", "出错"),
-    "end_skipped": ("skipped", "跳过"),
     "nothing": ("No answer matches.", "没有符合条件的回答。"),
     "system": ("system", "系统"),
     "user": ("user", "用户"),

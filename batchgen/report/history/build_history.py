@@ -6,6 +6,7 @@ from itertools import pairwise
 from typing import Any
 
 from batchgen.evaluation.drift.measure_drift import DRIFT_KINDS
+from batchgen.job.evaluate import DriftKind
 from batchgen.metrics.statistics.drift_tests import (
     CHI_SQUARE,
     EQUAL,
@@ -20,6 +21,7 @@ from batchgen.report.history.trend_chart import flips_chart, trend_chart
 from batchgen.report.history.trends import Trend, TrendPoint
 from batchgen.report.number_text import format_p, format_share, format_signed, format_value
 from batchgen.report.page import render_page
+from batchgen.report.page_text import TEXTS
 from batchgen.report.sections import interval_text
 
 MAX_CHARTS = 24
@@ -34,6 +36,8 @@ _TEST_KEYS = {
     SMIRNOV_EXACT: "test_smirnov_exact",
 }
 """Keys of the page's texts by the names of tests."""
+_VALUE_KEYS: Mapping[DriftKind, str] = {"finish_reason": "end_", "language": "script_"}
+"""How the keys of the texts for the values of a trait start."""
 
 
 def build_history(history: RunHistory) -> str:
@@ -46,10 +50,16 @@ def build_history(history: RunHistory) -> str:
         "signs": list(zip(_SIGNS, CHANGE_KINDS, strict=True)),
         "drift_kinds": DRIFT_KINDS,
         "test_keys": _TEST_KEYS,
+        "value_keys": {kind: _value_keys(start) for kind, start in _VALUE_KEYS.items()},
         "format_p": format_p,
         "format_share": format_share,
     }
     return render_page("history.html.jinja", values, {"rows": [], "slices": [], "metrics": []})
+
+
+def _value_keys(start: str) -> Mapping[str, str]:
+    """The keys of the texts for the values of a trait, by value. Values without a text keep their names."""
+    return {key.removeprefix(start): key for key in TEXTS if key.startswith(start)}
 
 
 def _job_values(job: JobHistory) -> Mapping[str, Any]:

@@ -211,7 +211,7 @@ def test_markdown(night: Night, tmp_path: Path) -> None:
     lines = text.splitlines()
     assert lines[0] == "### test: 3 runs"
     (row,) = (line for line in lines if "0.600" in line)
-    assert row.startswith(r"| \*a\* \[b\](c) \| &#64;d |")
+    assert row.startswith(r"| a\* \[b\](c) \| &#64;d |")
     assert row.endswith("| 0.600 | 0.446 – 0.737 | 40 | 100.0 % | +0.100 | data |")
     assert any(line.startswith("| finish\\_reason | 1.000 |") for line in lines)
 
@@ -220,7 +220,7 @@ def test_markdown(night: Night, tmp_path: Path) -> None:
 def test_the_page(night: Night, tmp_path: Path) -> None:
     for name, right in zip(HOSTILE_NAMES, (20, 24, 10), strict=True):
         night(name, right)
-    night("n4", 10, prompt={"system": HOSTILE[0]})
+    night("\u202en4", 10, prompt={"system": HOSTILE[0]})
     target = tmp_path / "h.html"
     invoke("history", tmp_path / "runs", "-o", target)
     text = target.read_text("utf-8")
@@ -233,6 +233,7 @@ def test_the_page(night: Night, tmp_path: Path) -> None:
     assert "style" not in {key for _, found in page.elements for key in found}
     assert "4 / 36 / 0" in page.text
     assert "0 / 26 / 14" in page.text
+    assert {"拉丁字母", "正常结束", "stop"} <= set(page.content("span"))
     assert target.stat().st_mode & 0o777 == 0o600
 
 

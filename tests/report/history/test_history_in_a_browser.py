@@ -23,7 +23,9 @@ def page_file(night: Night, tmp_path: Path) -> Path:
     """The page of four runs whose folders, prompts and slices have hostile names."""
     for name, right in zip(HOSTILE_NAMES, (20, 24, 10), strict=True):
         night(name, right, kinds=HOSTILE)
-    night("n4", 10, kinds=HOSTILE, prompt={"system": HOSTILE[1]}, words=["I cannot help with"])
+    night(
+        "\u202en4", 10, kinds=HOSTILE, prompt={"system": HOSTILE[1]}, words=["I cannot help with"]
+    )
     (tmp_path / "runs" / "<b>broken").mkdir()
     (tmp_path / "runs" / "<b>broken" / "manifest.json").write_text("no")
     slices = ["all", *(f"kind={text}" for text in HOSTILE)]
