@@ -64,7 +64,7 @@ class ClaimMachine(RuleBasedStateMachine):
             self.hire(f"w{number}")
 
     def hire(self, name: str) -> None:
-        self.store.beats[name] = 0
+        self.store.beats[name], self.silent_since[name] = 0, self.now
         claims = PartClaims(
             self.store,
             name,
@@ -117,7 +117,6 @@ class ClaimMachine(RuleBasedStateMachine):
     def stop(self, data: st.DataObject) -> None:
         if (name := self.pick(data, awake=True)) is not None:
             self.workers[name].awake = False
-            self.silent_since[name] = self.now
 
     @rule(data=st.data())
     def wake(self, data: st.DataObject) -> None:
@@ -130,6 +129,7 @@ class ClaimMachine(RuleBasedStateMachine):
         for name, worker in self.workers.items():
             if worker.awake:
                 self.store.beats[name] = (self.store.beats[name] or 0) + 1
+                self.silent_since[name] = self.now
 
     @invariant()
     def nobody_makes_a_part_that_an_awake_worker_has(self) -> None:
