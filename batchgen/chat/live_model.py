@@ -1,5 +1,6 @@
 """A job's model, open to answer one prompt at a time, whose text is shown while it grows."""
 
+import gc
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -51,8 +52,10 @@ class LiveModel:
         self.close()
 
     def close(self) -> None:
-        """Free the engine."""
+        """Free the engine, whose objects refer to each other, and its memory."""
         self._engine.close()
+        del self._engine
+        gc.collect()
 
     def with_job(self, loaded: LoadedJob) -> "LiveModel | None":
         """The same engine for a job with other prompts or decoding; None if its model is another one."""
