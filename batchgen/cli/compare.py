@@ -11,6 +11,7 @@ from batchgen.cli.options import (
     RunPath,
     json_option,
     print_json,
+    print_written,
     summary_file_options,
     write_summary,
 )
@@ -119,6 +120,7 @@ def compare(  # noqa: PLR0913  # click passes each option by its name
             margins=given,
             pair_changed_prompts=options["pair_changed_prompts"],
         )
+        print_written(page)
     write_summary(markdown, lambda: comparison_markdown(comparisons, [*failures.values()]))
     write_summary(junit, lambda: comparison_junit(comparisons, failures))
     return prints.result(comparisons, [*failures.values()])

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from batchgen.cli.options import RunPath, json_option, print_json, write_summary
+from batchgen.cli.options import RunPath, json_option, print_json, print_written, write_summary
 
 FOLDER = RunPath(path_type=Path)
 
@@ -83,6 +83,7 @@ def history(  # noqa: PLR0913  # click passes each option by its name
         from batchgen.report.history.write_history import write_history
 
         write_history(found, page)
+        print_written(page)
     write_summary(markdown, lambda: history_markdown(found))
     if as_json:
         jobs = [job.plain() for job in found.jobs]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from batchgen.cli.render.terminal import json_line
+from batchgen.cli.render.terminal import format_bytes, json_line, printable
 from batchgen.errors import UsageError
 
 if TYPE_CHECKING:  # pydantic is loaded when a command runs, not for `--help`
@@ -110,6 +110,11 @@ def summary_file_options(command: Command) -> Command:
         "--junit", type=kind, metavar="FILE", help="Write the result as JUnit XML, for CI."
     )
     return markdown(junit(command))
+
+
+def print_written(path: Path) -> None:
+    """Print the name and the size of a file for people that a command has written."""
+    click.echo(f"wrote  {printable(str(path))} ({format_bytes(path.stat().st_size)})", err=True)
 
 
 def write_summary(path: Path | None, text: Callable[[], str]) -> None:

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import click
 
-from batchgen.cli.options import RunPath, json_option, print_json
-from batchgen.cli.render.terminal import format_bytes, printable
+from batchgen.cli.options import RunPath, json_option, print_json, print_written
 
 FOLDER = RunPath(path_type=Path, exists=True, file_okay=False)
 
@@ -44,10 +43,9 @@ def report(
         raise UsageError("no file given for the report", hint="Add --output FILE.")
 
     written = write_report(run, output, baseline=baseline)
-    size = written.stat().st_size
     if opens and not webbrowser.open(written.as_uri()):
         click.echo("no browser was found to open the file in", err=True)
     if as_json:
-        print_json(report=str(written), bytes=size)
+        print_json(report=str(written), bytes=written.stat().st_size)
         return
-    click.echo(f"wrote  {printable(str(written))} ({format_bytes(size)})", err=True)
+    print_written(written)

@@ -103,7 +103,8 @@ def test_junit_fails_exactly_where_the_command_does(runs: list[Path], tmp_path: 
 @pytest.mark.slow
 def test_the_page_of_several_runs(runs: list[Path], tmp_path: Path) -> None:
     target = tmp_path / "page.html"
-    invoke("compare", *runs, "-o", target)
+    done = invoke("compare", *runs, "-o", target)
+    assert done.stderr.startswith(f"wrote  {target} (")
     page = Page(target.read_text("utf-8"))
     assert "Each run is compared with" in page.text
     assert {"w6", "w7", "w2"} <= set(page.text.split())

@@ -222,7 +222,8 @@ def test_the_page(night: Night, tmp_path: Path) -> None:
         night(name, right)
     night("\u202en4", 10, prompt={"system": HOSTILE[0]})
     target = tmp_path / "h.html"
-    invoke("history", tmp_path / "runs", "-o", target)
+    done = invoke("history", tmp_path / "runs", "-o", target)
+    assert done.stderr.startswith(f"wrote  {target} (")
     text = target.read_text("utf-8")
     page = Page(text)
     assert HOSTILE[0] not in text
