@@ -160,10 +160,10 @@ class ContinuousTier:
         tokens = sum(len(job.row.token_ids) - job.row.prompt for job in jobs)
         answers = {
             (request.index, request.sample): job.row.token_ids[job.row.prompt :]
-            for job in jobs[:MOST_SHOWN]
+            for job in (jobs if len(jobs) <= MOST_SHOWN else ())
             for request in job.requests
         }
-        return InFlight(self._scheduler.active, tokens, answers if len(jobs) <= MOST_SHOWN else {})
+        return InFlight(self._scheduler.active, tokens, answers)
 
     def facts(self) -> Mapping[str, object]:
         sizes = self._store.sizes
