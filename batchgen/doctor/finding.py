@@ -1,9 +1,8 @@
 """One line of `batchgen doctor`."""
 
 from dataclasses import dataclass
-from typing import Literal
 
-Status = Literal["ok", "note", "problem"]
+from batchgen.models.catalog import CheckStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +15,7 @@ class Finding:
     """
 
     topic: str
-    status: Status
+    status: CheckStatus
     text: str
     fix: str = ""
 

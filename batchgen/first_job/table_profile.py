@@ -2,9 +2,10 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from batchgen.errors import DataError
 from batchgen.input.files import find_files
@@ -65,8 +66,7 @@ class ColumnProfile:
         repeats = 2 <= len(found) <= most and len(self.cells) >= 2 * len(found)
         return sorted(found) if repeats and max(map(len, found)) <= 40 else []
 
-    def _most(self, test: object, *, texts: bool = True) -> bool:
-        assert callable(test)
+    def _most(self, test: Callable[[Any], object], *, texts: bool = True) -> bool:
         values: Sequence[object] = self.texts if texts else self.cells
         return bool(values) and sum(bool(test(v)) for v in values) >= _ENOUGH * len(values)
 
