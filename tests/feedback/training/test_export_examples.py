@@ -2,17 +2,20 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+import click
 import polars as pl
 import pytest
 from click.testing import CliRunner
 
 from batchgen.cli import cli
+from batchgen.cli.feedback import export as export_command
 from batchgen.errors import UsageError
 from batchgen.feedback.training.choose_examples import ExportOptions
 from batchgen.feedback.training.export_examples import ExportSummary, export_examples
 from batchgen.feedback.training.filters import ExampleFilters
+from batchgen.feedback.training.formats import FormatName
 from batchgen.feedback.votes_file import append_votes
 from batchgen.jobfile.load import load_job
 from batchgen.output.published_run import PublishedRun
@@ -35,6 +38,12 @@ def export(
     target = tmp_path / "training.jsonl"
     done = export_examples(runs, target, ExportOptions(format_name, **options))
     return done, [json.loads(line) for line in target.read_text().splitlines()]
+
+
+def test_the_command_offers_every_format() -> None:
+    (option,) = (one for one in export_command.params if one.name == "format_name")
+    assert isinstance(option.type, click.Choice)
+    assert tuple(option.type.choices) == get_args(FormatName)
 
 
 def vote_pairs(two: tuple[PublishedRun, PublishedRun], *choices: str) -> None:

@@ -10,10 +10,12 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+import click
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from batchgen.__main__ import call
+from batchgen.cli.run import run
 from batchgen.errors import DataError, ExitCode
 from batchgen.run.notices.notification import FORMATS, Notification
 from batchgen.run.notices.run_notice import RunNotice
@@ -81,6 +83,12 @@ def test_the_body_of_each_chat_service(
     assert name in FORMATS
     assert Notification(watcher.url, name).send(NOTICE) == ""
     assert watcher.bodies == [body]
+
+
+def test_the_option_offers_every_format() -> None:
+    (option,) = (one for one in run.params if one.name == "notify_format")
+    assert isinstance(option.type, click.Choice)
+    assert tuple(option.type.choices) == FORMATS
 
 
 @pytest.mark.parametrize(
