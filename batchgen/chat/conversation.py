@@ -104,7 +104,7 @@ class Conversation:
             self.messages.pop()
 
     def _answer(self) -> bool:
-        """Answer the last message; False if there is no answer."""
+        """Answer the last message; False if that failed."""
         request = self.model.encode(self.messages, self.attempts)
         if isinstance(request, Failure):
             self.report(f"{request.code}: {request.message}\n  Use /undo or /new.")

@@ -28,7 +28,7 @@ class LiveAnswer:
 
     Attributes:
         finish_reason: None if it was stopped by Ctrl-C.
-        failure: why there is no answer; None if there is one.
+        failure: why the row failed; None with an answer.
     """
 
     text: str
