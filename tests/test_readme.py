@@ -21,8 +21,12 @@ README = (ROOT / "README.md").read_text("utf-8")
 QUICKSTART = ROOT / "jobs" / "quickstart.yaml"
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+def blocks(language: str, page: str = README) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL)
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.splitlines()) <= 145
 
 
 def test_there_are_exactly_two_set_up_commands() -> None:
@@ -72,18 +76,39 @@ def test_the_output_in_the_readme_is_that_of_the_quickstart(
     assert "12 rows" in shown
 
 
+def commands_of(page: str) -> list[list[str]]:
+    """The words of each command of batchgen in code blocks and in inline code, without `batchgen`."""
+    shown = [line for block in blocks("bash", page) for line in block.splitlines()]
+    printed = re.findall(r"`(batchgen [a-z][^`]*)`", page)
+    return [
+        command.split()
+        for text in (*shown, *printed)
+        for command in re.findall(r"\bbatchgen ([a-z][^&]*)", text)
+    ]
+
+
+def path_and_options(words: list[str]) -> tuple[str, set[str], set[str]]:
+    """The name of a command, the long options that it is given, and those of them that do not exist.
+
+    Raises:
+        KeyError: there is no such command.
+    """
+    found: click.Command = cli
+    names, rest = ["batchgen"], list(words)
+    while isinstance(found, click.Group) and rest and not rest[0].startswith("-"):
+        names.append(rest.pop(0))
+        command = found.get_command(click.Context(found), names[-1])
+        if command is None:
+            raise KeyError(" ".join(words))
+        found = command
+    known = {option for parameter in found.params for option in parameter.opts} | {"--help"}
+    given = {word for word in rest if re.match(r"--?[a-z]", word)}
+    return " ".join(names), given, given - known
+
+
 def test_the_commands_in_the_readme_exist_with_their_options() -> None:
-    shown = [line for block in blocks("bash") for line in block.splitlines()]
-    printed = re.findall(r"`(batchgen [a-z][^`]*)`", README)
-    for text in (*shown, *printed):
-        for command in re.findall(r"\bbatchgen ([a-z][^&]*)", text):
-            words = command.split()
-            found: click.Command | None = cli
-            while isinstance(found, click.Group) and words and not words[0].startswith("-"):
-                found = found.get_command(click.Context(found), words.pop(0))
-            assert found is not None, command
-            known = {option for parameter in found.params for option in parameter.opts} | {"--help"}
-            assert {word for word in words if word.startswith("--")} <= known, command
+    for words in commands_of(README):
+        assert not path_and_options(words)[2], words
 
 
 def test_the_columns_in_the_readme_are_those_of_the_output() -> None:
@@ -104,7 +129,7 @@ def test_the_exit_codes_in_the_readme_exist() -> None:
 
 def test_the_map_of_the_code_in_the_readme_is_complete() -> None:
     (tree,) = [block for block in blocks("text") if "batchgen/" in block and "records.py" in block]
-    named = set(re.findall(r"(?:^  |(?<=\.py) )(\w+(?:/|\.py))", tree, re.MULTILINE))
+    named = set(re.findall(r"(?:^  |(?<=\.py) |(?<=/) )(\w+(?:/|\.py))", tree, re.MULTILINE))
     package = ROOT / "batchgen"
     folders = {f"{p.name}/" for p in package.iterdir() if p.is_dir() and p.name != "__pycache__"}
     files = {p.name for p in package.glob("*.py") if p.name not in ("__init__.py", "__main__.py")}

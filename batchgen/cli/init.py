@@ -78,4 +78,4 @@ def _lines(written: "FirstJob") -> Iterator[str]:
         yield f"metrics    {', '.join(proposal.metrics)}"
     files = [written.file, written.schema, *([written.sample] if written.sample else [])]
     yield f"wrote      {', '.join(map(str, files))}"
-    yield f"Next: {shlex.join(['batchgen', 'run', str(written.file), '--limit', '3'])}"
+    yield f"Next: {shlex.join(['batchgen', 'try', str(written.file)])}"

@@ -14,9 +14,9 @@ from batchgen.first_job.table_profile import TableProfile
 
 _OF_JINJA = frozenset({"row", "loop", "self", "true", "false", "none", "block", "filter", "set"})
 _SYSTEM: dict[JobKind, tuple[str, str]] = {
-    "content": ("Write clearly and to the point.", "请写得清楚、切题。"),
+    "content": ("Write clearly and to the point.", "请表达清楚，切合要求。"),
     "evaluation": ("Give only the final answer, without explanation.", "只写最终答案，不要解释。"),
-    "labels": ("Answer with one of the labels.", "只回答其中一个标签。"),
+    "labels": ("Answer with one of the labels.", "请给下面的文本分类，只回答其中一个类别。"),
     "conversation": ("", ""),
 }
 
@@ -56,11 +56,11 @@ class JobText:
         rows = f"{self.profile.rows:,}"
         yield "# " + self._text(
             f"Proposed by `batchgen init` from {self.input_path} ({self.profile.dialect}; {rows} rows looked at). Change any line.",
-            f"由 `batchgen init` 根据 {self.input_path} 生成（{self.profile.dialect}；查看了 {rows} 行）。每一行都可以修改。",
+            f"由 `batchgen init` 根据 {self.input_path} 生成（{self.profile.dialect}；查看了 {rows} 行），可以任意修改。",
         )
         yield "#"
-        yield f"#   batchgen run {self.job_file} --limit 3    " + self._text(
-            "three rows", "先试三行"
+        yield f"#   batchgen try {self.job_file}    " + self._text(
+            "three answers on the screen, no file", "在屏幕上试三行，不写文件"
         )
         yield f"#   batchgen run {self.job_file}"
         yield "version: 1"
@@ -70,15 +70,15 @@ class JobText:
         yield "input:"
         yield f"  path: {yaml_text(self.input_path)}" + self._note(
             "relative to this file; one answer is written for every row",
-            "相对于本文件；每一行写出一个回答",
+            "路径相对于本文件；每行数据生成一条回答",
         )
         named = []
         if self.proposal.id not in ("", "id"):
-            note = self._note("unique in the rows looked at", "在查看过的行中没有重复")
+            note = self._note("unique in the rows looked at", "在查看过的行中没有重复值")
             named.append(f"    id: {yaml_text(self.proposal.id)}{note}")
         if self.proposal.conversation:
             note = self._note(
-                "chat messages: the model answers the last one", "对话消息：模型回答最后一条"
+                "chat messages: the model answers the last one", "对话消息列表：模型回答其中最后一条"
             )
             named.append(f"    messages: {yaml_text(self.proposal.conversation)}{note}")
         if named:
@@ -87,7 +87,7 @@ class JobText:
             column = self.proposal.prompts[0].replace('"', '""')
             condition = yaml.safe_dump(f'"{column}" IS NOT NULL', allow_unicode=True, width=10_000)
             yield f"  filter: {condition.splitlines()[0]}" + self._note(
-                "SQL; rows without a prompt would fail", "SQL；没有提示的行会失败"
+                "SQL; rows without a prompt would fail", "SQL 条件；该列为空的行无法生成，予以排除"
             )
 
     def _prompt(self) -> Iterator[str]:
@@ -97,9 +97,9 @@ class JobText:
         system = self._text(*_SYSTEM[self.proposal.kind])
         if self.proposal.labels:
             listed = self._text(", ", "、").join(self.proposal.labels)
-            system = self._text(f"Answer with one of: {listed}.", f"只回答其中一个：{listed}。")
+            system = self._text(f"Answer with one of: {listed}.", f"请给下面的文本分类，只回答以下类别之一：{listed}。")
         yield f"  system: {_quoted(system)}" + self._note(
-            "what holds for every row", "对每一行都适用的要求"
+            "what holds for every row", "系统提示词，对每一行都生效"
         )
         yield "  user: |-" + self._note(
             "every column of the table is a variable", "表中每一列都是一个变量"
@@ -113,19 +113,19 @@ class JobText:
     def _model(self) -> Iterator[str]:
         yield "model: demo:smollm2-135m" + self._note(
             "small, English only, to try the job; then a folder or the id of a hub model, such as Qwen/Qwen3-0.6B",
-            "很小，只懂英文，仅供试运行；之后换成模型文件夹或模型库名称，例如 Qwen/Qwen3-0.6B",
+            "很小，只懂英文，仅供试跑；正式运行请换成本地模型文件夹或 Hub 上的模型，例如 Qwen/Qwen3-0.6B",
         )
         yield ""
         yield "decoding:" + self._note(
             "no temperature: the most likely answer, the same on every run",
-            "没有 temperature：取最可能的回答，每次运行都相同",
+            "未设 temperature：贪心解码，每次运行结果相同",
         )
         yield f"  max_new_tokens: {self.proposal.max_new_tokens}"
         if self.proposal.labels:
             listed = ", ".join(map(yaml_text, self.proposal.labels))
             line = f"response_format: {{choice: [{listed}]}}"
             if find_spec("llguidance"):
-                yield f"  {line}" + self._note("exactly one of these", "只能是其中之一")
+                yield f"  {line}" + self._note("exactly one of these", "回答只能是其中之一")
             else:
                 yield f"  # {line}" + self._note(
                     "needs: pip install 'batchgen-llm[structured]'",
@@ -141,10 +141,10 @@ class JobText:
             return
         yield "evaluate:" + self._note(
             "scores for each answer, with confidence intervals; `batchgen metrics` lists the metrics",
-            "为每个回答打分，并给出置信区间；`batchgen metrics` 列出所有指标",
+            "为每条回答打分，并给出置信区间；可用指标见 `batchgen metrics`",
         )
         yield f"  reference: {yaml_text(proposal.reference)}" + self._note(
-            "the column with the right answers", "标准答案所在的列"
+            "the column with the right answers", "参考答案所在的列"
         )
         if proposal.slices:
             yield f"  slices: [{', '.join(map(yaml_text, proposal.slices))}]"

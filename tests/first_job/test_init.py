@@ -89,7 +89,7 @@ def test_a_table_in_gb18030_with_chinese_columns(init: Init, tmp_path: Path) -> 
     )
     assert written["metrics"] == ["number"]
     assert '{{ row["用户 问题"] }}' in text
-    assert "标准答案所在的列" in text
+    assert "参考答案所在的列" in text
     assert "gb18030" in text
     table = answers()
     assert table["id"].to_list()[:2] == ["T0", "T1"]

@@ -141,7 +141,7 @@ def test_chinese_dark_and_narrow(scored: MakeRun, show: Callable[..., Opened], w
     folder = scored(gates=[{"metric": "exact", "min": 0.1}])
     opened = show(write_report(folder).as_uri(), language="zh-CN", width=width)
     page = opened.page
-    assert "通过：所有门槛均已达到" in page.inner_text("#verdict")
+    assert "通过：全部门禁均已通过" in page.inner_text("#verdict")
     assert "every gate passed" not in page.inner_text("#verdict")
     open_answers(page)
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")

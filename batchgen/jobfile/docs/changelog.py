@@ -12,7 +12,7 @@ CHANGELOG = """
 - **Pages**: `batchgen report`, `compare` of several runs, `history`, `review`, with Markdown and JUnit for CI.
 - **Feedback**: `batchgen feedback` imports, measures and exports what people think of answers.
 - **Prompts**: `run --matrix` and `input.cross` try combinations.
-- **First hour**: `init`, `doctor`, `completion`; `batchgen.generate` in Python.
+- **First hour**: `init`, `doctor`, `completion`, an introduction in Chinese (README.zh.md); `batchgen.generate` in Python.
 - **Nights**: `run --notify`, `run --prometheus`, examples for schedulers, `purge --older-than`.
 - A gate on a metric with coverage below 0.95 fails unless it sets `min_coverage`; equal differences no longer count as certain.
 

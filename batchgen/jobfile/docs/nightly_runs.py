@@ -18,4 +18,14 @@ a run of its own every night. `jobs/schedulers/` has files to copy, each of whic
   failed notification is a message on stderr, and changes no result.
 - `run --prometheus FILE` writes the same numbers for the textfile collector of node_exporter (extra `prometheus`):
   `batchgen_run_exit_code`, `_success`, `_end_time_seconds`, `_duration_seconds`, `_rows`, `_tokens`, `_gates`, `_metric`.
+- `batchgen models pin job.yaml` writes the commit and SHA-256 of each model file to `job.lock.json`; `run` and `plan` then reject a
+  model that differs.
+- `batchgen run job.yaml --incremental-from out/replies/2026-11-23` reuses answers from an earlier run for rows whose prompt, id and
+  settings are unchanged, whatever their position. `latest` instead of a folder is the newest published run of the same job next to
+  the output folder. `batchgen plan` with this option counts the answers.
+- With `${date}` in `output.path`, a run that stopped before midnight is resumed after it. `--fresh` starts that of today.
+- `output.layout`, `keep_columns`, `store_prompt`, `parse`, `choice_probabilities`, `compression`, `prefix` and `file_mode` decide no
+  answer. After a change, `batchgen run` publishes the saved answers again, loading a model only to add probabilities; the input must
+  be unchanged.
+- `batchgen purge RUN` deletes a run's private state (`.batchgen/`), `--older-than 30d` that of all old runs.
 """

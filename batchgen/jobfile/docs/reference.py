@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from batchgen.job.spec import Job
+from batchgen.jobfile.docs.after_run_docs import AFTER_A_RUN, GUARANTEES
 from batchgen.jobfile.docs.changelog import CHANGELOG
 from batchgen.jobfile.docs.feedback_docs import FEEDBACK
 from batchgen.jobfile.docs.many_machines import MANY_MACHINES
@@ -106,8 +107,9 @@ _SERVERS = """
 ### Servers
 
 With `model.path`, a folder or hub id with the model's tokenizer, prompts are rendered here and sent as token ids to
-`/completions`. Without it, messages are sent to `/chat/completions` and the server's template applies. Before the first row,
-each setting of the job is probed by its effect. Where a server honors a field, neutral values are sent too, because its own
+`/completions`. Without it, messages are sent to `/chat/completions` and the server's template applies. Prompts go only to
+`base_url`. Servers accept settings that they ignore: before the first row, each setting of the job is probed by its effect, and one
+without effect is an error at its line. Where a server honors a field, neutral values are sent too, because its own
 defaults may not be neutral (llama.cpp: `top_k: 40`, `min_p: 0.05`). The manifest has the result as `engine.dialect`. A run is
 resumed only with the same served model and, on a private network, the same server version. Requests at once start at 16
 and double up to 256 while that brings more answers; `batching.max_rows` fixes them.
@@ -120,7 +122,9 @@ Where a server shows its tokenizer and its chat template (llama.cpp, vLLM), they
 the first row: another tokenizer is an error, another template a note. With several servers, those that are ready serve; one
 that is not is named, and gets rows once it answers. A server that is restarted with another model or version, or whose
 answers name another model, stops the run, which continues with the former one. Without a good answer for
-`engine_args.give_up`, the run ends with exit code 75, whatever `engine_args.timeout` is.
+`engine_args.give_up`, the run ends with exit code 75, whatever `engine_args.timeout` is, and no row is marked failed. Busy or
+failing servers are retried; a server that is restarted costs no row. `run.max_total_tokens` is a budget that is never exceeded.
+Limits: no batch endpoints (`/v1/batches`), no streaming; reproducibility is that of the server.
 
 `decoding.response_format` is enforced by the server, in the field that the probe finds: `response_format`, `structured_outputs`
 (vLLM), `regex` (SGLang), `grammar` or `json_schema` (llama.cpp). White space in JSON is the server's. Each answer that has ended
@@ -215,8 +219,10 @@ def job_reference(engines: Mapping[str, str]) -> str:
         *NIGHTLY_RUNS.rstrip().split("\n"),
         *MANY_MACHINES.rstrip().split("\n"),
         *_OBJECTS.rstrip().split("\n"),
+        *AFTER_A_RUN.rstrip().split("\n"),
         *REVIEW.rstrip().split("\n"),
         *FEEDBACK.rstrip().split("\n"),
+        *GUARANTEES.rstrip().split("\n"),
         "",
         "## Engines",
         "",
