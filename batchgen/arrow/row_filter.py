@@ -77,7 +77,9 @@ class RowFilter:
             several = expression.meta.has_multiple_outputs()
             by_row = _is_by_row(expression)
         except _POLARS_ERRORS as error:
-            reason = str(error).splitlines()[0] if str(error) else "cannot be parsed"
+            reason = (str(error).splitlines() or [""])[0]
+            if not reason or reason.endswith(" as Expr"):  # the words of polars, with the condition
+                reason = "is not an SQL condition"
             raise self._error(reason, "Write a condition, such as lang = 'zh'.") from error
         if unknown := [name for name in roots if name not in names]:
             raise self._error(

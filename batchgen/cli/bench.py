@@ -10,11 +10,10 @@ import click
 
 from batchgen.cli.options import JOB, PROFILE, SET, console_reporter, json_option, print_json
 from batchgen.cli.render.terminal import format_count, printable
+from batchgen.models.demo import DEMO_MODEL
 
 if TYPE_CHECKING:
     from batchgen.bench.bench import Benchmark, EngineResult
-
-DEMO_MODEL = "demo:smollm2-135m"
 
 
 @click.command()

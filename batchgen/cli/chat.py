@@ -11,11 +11,10 @@ import click
 
 from batchgen.cli.options import PROFILE, SET, console_reporter, load_from_options
 from batchgen.cli.render.terminal import printable
+from batchgen.models.demo import DEMO_MODEL
 
 if TYPE_CHECKING:
     from batchgen.jobfile.load import LoadedJob
-
-DEMO_MODEL = "demo:smollm2-135m"
 
 
 @click.command()
@@ -53,18 +52,18 @@ def chat(target: str, overrides: tuple[str, ...], profile: str | None) -> None:
 
 def _job_of_model(path: str, scratch: Path, overrides: Sequence[str]) -> "LoadedJob":
     """A job that only names a model: its one row is never sent."""
-    from batchgen.jobfile.load import load_job
+    import polars as pl
 
-    rows = scratch / "rows.jsonl"
-    rows.write_text('{"prompt": "-"}\n', "utf-8")
-    job: dict[str, object] = {
-        "version": 1,
-        "name": "chat",
-        "input": {"path": rows, "columns": {"prompt": "prompt"}},
-        "model": {"path": path},
-        "output": {"path": scratch / "out"},
-    }
-    return load_job(job, overrides=overrides)
+    from batchgen.run.in_memory.frame_job import load_frame_job
+
+    return load_frame_job(
+        pl.DataFrame({"prompt": ["-"]}),
+        prompt="",
+        output=scratch / "chat",
+        model=path,
+        settings={"input": {"columns": {"prompt": "prompt"}}},
+        overrides=overrides,
+    )
 
 
 def _show(text: str) -> None:

@@ -78,7 +78,8 @@ class JobText:
             named.append(f"    id: {yaml_text(self.proposal.id)}{note}")
         if self.proposal.conversation:
             note = self._note(
-                "chat messages: the model answers the last one", "对话消息列表：模型回答其中最后一条"
+                "chat messages: the model answers the last one",
+                "对话消息列表：模型回答其中最后一条",
             )
             named.append(f"    messages: {yaml_text(self.proposal.conversation)}{note}")
         if named:
@@ -97,7 +98,10 @@ class JobText:
         system = self._text(*_SYSTEM[self.proposal.kind])
         if self.proposal.labels:
             listed = self._text(", ", "、").join(self.proposal.labels)
-            system = self._text(f"Answer with one of: {listed}.", f"请给下面的文本分类，只回答以下类别之一：{listed}。")
+            system = self._text(
+                f"Answer with one of: {listed}.",
+                f"请给下面的文本分类，只回答以下类别之一：{listed}。",
+            )
         yield f"  system: {_quoted(system)}" + self._note(
             "what holds for every row", "系统提示词，对每一行都生效"
         )

@@ -16,7 +16,7 @@ from batchgen.storage.durable import disk_errors
 SAMPLE_FILE = "prompts.csv"
 _SAMPLES: Mapping[bool, str] = {
     False: "id,question\n1,What is the capital of France?\n2,Name three primary colours.\n3,Why is the sky blue?\n",
-    True: "id,问题\n1,法国的首都是哪里？\n2,请说出三种原色。\n3,天空为什么是蓝色的？\n",
+    True: "id,问题\n1,法国的首都是哪里？\n2,三原色是哪三种颜色？\n3,天空为什么是蓝色的？\n",
 }
 
 

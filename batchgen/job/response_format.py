@@ -15,12 +15,15 @@ class ResponseFormat(Section):
     """The form of every answer: tokens that would leave it are never chosen. One of the first five keys, or `columns`.
 
     Needs llguidance (extra `structured`). JSON is written without optional white space, with properties in the order of the
-    schema. An answer ends as soon as it is complete. One that reaches `max_new_tokens` before that is kept as it is. Every token
-    is chosen by the model, also one that the form forces: to append these without a step (fast-forward) could write an answer
-    in other tokens than the model's. It was measured, and is absent: 64 letters with the schema of jobs/customer_service and
-    at most 160 new tokens took the demo model 1.08 times as long without it, an object of four fields 1.2 times (best of two). Not with `min_new_tokens`, `stop_strings`, `no_repeat_ngram_size`,
-    `num_beams` and `generation_kwargs`. With engine openai, the server enforces the form, and finished answers are checked; see
-    Servers.
+    schema. An answer ends as soon as it is complete. One that reaches `max_new_tokens` before that is kept as it is: give texts
+    and lists of a schema `maxLength` and `maxItems`. Examples: `jobs/customer_service` (letters to typed columns by a schema, with
+    `output.parse`) and `jobs/medical` (urgency by `choice`), both with a gate on validity.
+
+    Every token is chosen by the model, also one that the form forces: to append these without a step (fast-forward) could write
+    an answer in other tokens than the model's. It was measured, and is absent: 64 letters with the schema of
+    jobs/customer_service and at most 160 new tokens took the demo model 1.08 times as long without it, an object of four fields
+    1.2 times (best of two). Not with `min_new_tokens`, `stop_strings`, `no_repeat_ngram_size`, `num_beams` and
+    `generation_kwargs`. With engine openai, the server enforces the form, and finished answers are checked; see Servers.
     """
 
     json_schema: FreeMapping | NonEmptyText | None = None
@@ -38,7 +41,8 @@ class ResponseFormat(Section):
     """A context-free grammar in Lark's notation, as llguidance reads it; its first rule is `start`."""
     columns: dict[str, NonEmptyText] = Field(default_factory=dict)
     """The form of each row from a column, such as `{choice: labels}`: of json_schema, regex, choice or grammar. JSON schemas are
-    texts; labels are a list, or a text with a JSON list. Null: the job's own form, or none."""
+    texts; labels are a list, or a text with a JSON list. Null: the job's own form, or none. A cell that is not a form fails its
+    row; `plan` and `run` warn of forms in the first 256 rows for which they find no answer that ends."""
     after: NonEmptyText | None = None
     """The form begins after this text, such as `</think>`; what comes before it is free."""
 

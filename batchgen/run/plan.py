@@ -121,7 +121,7 @@ def plan(
     """
     loaded = loaded_job(job)
     setup = set_up(loaded, reporter, RunFolder(Path(loaded.job.output.path)))
-    setup.try_user_metrics(reporter)
+    setup.try_first_rows(reporter)
     rows = list(islice(setup.pending_rows(), ROWS_COUNTED))
     requests = setup.request_builder.build_requests(rows)
     estimate = estimate_engine(

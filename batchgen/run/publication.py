@@ -85,7 +85,7 @@ class Publication:
         if not changes:
             record_columns(self.folder, self.identity)  # a start was killed before that
             return already_complete(published, self.setup, passes, reporter)
-        self.setup.try_user_metrics(reporter)
+        self.setup.try_first_rows(reporter)
         reporter.info(f"publishing the answers again, without generating: {'; '.join(changes)}")
         report_removed_metrics(published.manifest, self.setup.evaluation, reporter)
         reporter.begin("publishing the answers again")

@@ -137,8 +137,8 @@ def run(  # noqa: PLR0913  # public: every argument but the job has a default
 
 
 def _announce(setup: Setup, reporter: Reporter) -> None:
-    """Report what is to be known before the first row; see `Setup.try_user_metrics`."""
-    setup.try_user_metrics(reporter)
+    """Report what is to be known before the first row; see `Setup.try_first_rows`."""
+    setup.try_first_rows(reporter)
     if note := setup.continuation_note:
         reporter.info(note)
 

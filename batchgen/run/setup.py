@@ -35,10 +35,10 @@ from batchgen.prompts.answer_text import TokenTexts
 from batchgen.prompts.prepare import Preparer
 from batchgen.prompts.tokenize import Tokenizer
 from batchgen.run import redaction
+from batchgen.run.preflight import metric_trial
 from batchgen.run.preflight.context_check import check_answer_length
 from batchgen.run.preflight.form_check import check_form
 from batchgen.run.preflight.input_check import CheckedInput, add_survey_columns, check_input
-from batchgen.run.preflight.metric_trial import trial_problems, trial_rows, user_functions
 from batchgen.run.preflight.served_models import served_model_settings
 from batchgen.run.preflight.served_tokenizer_check import check_served_tokenizer
 from batchgen.run.preflight.versions import installed_versions
@@ -156,13 +156,16 @@ class Setup:
         for chunk in self.chunks(rows=self.job.batching.part_rows):
             yield from self.request_builder.prepare_rows(chunk.rows(), chunk.failures)
 
-    def try_user_metrics(self, reporter: Reporter) -> None:
-        """Try a user's own metrics on one row. JobFileError for those that cannot score any answer; all at once."""
-        if not user_functions(self.evaluation):
+    def try_first_rows(self, reporter: Reporter) -> None:
+        """Warn of forms in cells without an end. Raise JobFileError, all at once, for user's metrics that score no answer."""
+        builder, prefix = self.request_builder, self.job.output.prefix
+        if not metric_trial.user_functions(self.evaluation) and not builder.grammars.column:
             return
         chunk = next(iter(self.chunks(rows=self.job.batching.part_rows)), None)
-        rows = trial_rows(chunk, self.schema, self.job.output.prefix, self.request_builder)
-        if problems := trial_problems(self.evaluation, self.origin, rows, reporter):
+        for warning in self.loaded.describe(metric_trial.form_warnings(chunk, builder.grammars)):
+            reporter.info(warning)
+        rows = metric_trial.trial_rows(chunk, self.schema, prefix, builder)
+        if problems := metric_trial.trial_problems(self.evaluation, self.origin, rows, reporter):
             raise self.loaded.error(problems)
 
     def chunk_reader(self, *, rows: int) -> ChunkReader:

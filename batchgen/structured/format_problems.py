@@ -1,12 +1,13 @@
 """Checks `decoding.response_format` for `validate`: combinations, columns, and that the form can be compiled."""
 
 import json
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from batchgen.decoding_settings import AnswerGrammar
 from batchgen.errors import DataError, JobKeyError, Problem
 from batchgen.job.spec import Job
-from batchgen.structured.answer_grammars import KEY, job_grammar
+from batchgen.structured.answer_grammars import KEY, AnswerGrammars, job_grammar
 from batchgen.structured.check_grammar import NO_TEXT, grammar_error
 from batchgen.structured.compile_grammar import require_llguidance
 from batchgen.structured.example_text import LONGEST, example_text
@@ -74,6 +75,23 @@ def format_warnings(job: Job) -> Iterator[Problem]:
             yield Problem(f"{KEY}.json_schema", message, hint)
 
 
+def cell_warnings(grammars: AnswerGrammars, rows: Iterable[Mapping[str, object]]) -> list[Problem]:
+    """The forms in cells of rows without an answer that ends: at most one warning. A cell that is not a form fails its row."""
+    if not grammars.column:
+        return []
+    own = [grammars.row_grammar(row) for row in rows if row.get(grammars.column) is not None]
+    forms = [one for one in own if isinstance(one, AnswerGrammar)]
+    endless = sum(not example_text(one).text for one in forms)
+    if not endless:
+        return []
+    message = (
+        f"for {endless:,} of the first {len(forms):,} forms of column {grammars.column!r}, no answer that ends within "
+        f"{LONGEST:,} bytes was found; such answers may stop at max_new_tokens, unfinished"
+    )
+    hint = _WITHOUT_TEXT.get(grammars.kind, _SATISFIABLE)
+    return [Problem(f"{KEY}.columns.{grammars.kind}", message, hint)]
+
+
 def _combinations(job: Job) -> Iterator[Problem]:
     decoding = job.decoding
     refused = {
@@ -112,10 +130,16 @@ def _compile_problem(grammar: AnswerGrammar, error: str, *, in_file: bool) -> Pr
         if in_file and path:
             return Problem(f"{KEY}.json_schema", f"at #/{'/'.join(path)}: {message}", hint)
         return Problem(".".join([f"{KEY}.{grammar.kind}", *path]), message, hint)
-    message = f"cannot be compiled: {' '.join(error.split())}"
+    message = f"cannot be compiled: {_plain_reason(error)}"
     hint = _OTHER_FORMS[grammar.kind]
     if error == NO_TEXT:
         message, hint = error, _WITHOUT_TEXT.get(grammar.kind, hint)
     elif grammar.kind == "regex" and needs_look_around(error):
         hint = _LOOK_AROUND
     return Problem(f"{KEY}.{grammar.kind}", message, hint)
+
+
+def _plain_reason(error: str) -> str:
+    """The library's reason on one line; of a regular expression, without the grammar that it was written into."""
+    found = re.search(r"regex parse error:.*?^error: ([^\n]+)", error, re.DOTALL | re.MULTILINE)
+    return found[1] if found else " ".join(error.split())

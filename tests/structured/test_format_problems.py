@@ -7,9 +7,12 @@ from typing import Any
 
 import pytest
 
+from batchgen.__main__ import call
 from batchgen.errors import JobFileError
 from batchgen.jobfile.load import load_job
 from batchgen.run.preflight.input_check import check_input
+from batchgen.structured.answer_grammars import AnswerGrammars
+from batchgen.structured.format_problems import cell_warnings
 
 MakeJob = Callable[..., Path]
 KEY = "decoding.response_format"
@@ -251,6 +254,37 @@ def test_a_form_without_an_answer_that_ends_is_a_warning(
 ) -> None:
     found = check_input(load_job(make_job(decoding={"response_format": form}))).warnings
     assert ["no answer that ends" in one for one in found] == [True] * warned
+
+
+@pytest.mark.parametrize(
+    ("kind", "cells", "warned"),
+    [
+        ("grammar", ['start: "a" | "b"', 'start: "a" start | "b"'], 0),
+        ("regex", ["(ab|c)*d{5000}", "a", None, "(ab|c)*d{5000}", "["], 2),
+        ("json_schema", ['{"type":"array","items":{"type":"integer"},"minItems":3000}', "{}"], 1),
+        ("choice", [["yes", "no"]], 0),
+    ],
+)
+def test_forms_in_cells_without_an_answer_that_ends_are_one_warning(
+    kind: str, cells: list[object], warned: int
+) -> None:
+    grammars = AnswerGrammars(None, kind, "form")
+    found = cell_warnings(grammars, [{"form": cell} for cell in cells])
+    assert [one.key for one in found] == [f"{KEY}.columns.{kind}"] * bool(warned)
+    compiled = sum(cell is not None and cell != "[" for cell in cells)
+    assert all(f"for {warned} of the first {compiled} forms" in one.message for one in found)
+
+
+def test_a_run_warns_of_forms_in_cells_without_an_answer_that_ends(
+    make_job: MakeJob, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{"q": "?", "form": form} for form in ("a", "(ab|c)*d{5000}")]
+    job = make_job(rows, decoding={"response_format": {"columns": {"regex": "form"}}})
+    assert call(["plan", str(job)]) == 0
+    warning = capsys.readouterr().err
+    assert "warning: " in warning
+    assert "for 1 of the first 2 forms of column 'form', no answer that ends" in warning
+    assert "job.yaml:" in warning
 
 
 def test_what_is_rarely_meant_is_a_warning(make_job: MakeJob) -> None:

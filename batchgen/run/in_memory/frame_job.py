@@ -1,6 +1,6 @@
 """A job for a frame: its rows are written to a file next to the output folder, where a later start finds them again."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 
@@ -8,9 +8,8 @@ import polars as pl
 
 from batchgen.errors import UsageError
 from batchgen.jobfile.load import LoadedJob, load_job
+from batchgen.models.demo import DEMO_MODEL
 from batchgen.storage.durable import disk_errors, write_durably
-
-DEMO_MODEL = "demo:smollm2-135m"
 
 
 def load_frame_job(
@@ -20,6 +19,7 @@ def load_frame_job(
     output: Path,
     model: str | Mapping[str, object] = DEMO_MODEL,
     settings: Mapping[str, Mapping[str, object]] | None = None,
+    overrides: Sequence[str] = (),
 ) -> LoadedJob:
     """Write the rows of a frame, and load a job for them.
 
@@ -29,6 +29,7 @@ def load_frame_job(
         output: the folder of the run. The rows are written to `OUTPUT.rows.parquet`.
         model: `model.path`, or the section `model`.
         settings: further sections, such as {"decoding": {"max_new_tokens": 32}}.
+        overrides: of single keys, such as `decoding.temperature=0.2`.
 
     Raises:
         JobFileError: the job is invalid.
@@ -51,7 +52,7 @@ def load_frame_job(
     for name, section in (settings or {}).items():
         written = job.get(name)
         job[name] = {**written, **section} if isinstance(written, Mapping) else section
-    return load_job(job)
+    return load_job(job, overrides=overrides)
 
 
 def _write_rows(frame: pl.DataFrame, path: Path) -> None:

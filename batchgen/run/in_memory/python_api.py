@@ -11,9 +11,10 @@ import polars as pl
 from batchgen.errors import UsageError
 from batchgen.evaluation.model_queries.scoring_model import EngineOpener
 from batchgen.jobfile.load import LoadedJob, load_job
+from batchgen.models.demo import DEMO_MODEL
 from batchgen.progress import ConsoleReporter, Reporter
 from batchgen.run.executors.executor import Executor
-from batchgen.run.in_memory.frame_job import DEMO_MODEL, load_frame_job
+from batchgen.run.in_memory.frame_job import load_frame_job
 from batchgen.run.in_memory.notebook_reporter import NotebookReporter, in_notebook
 from batchgen.run.result import RunResult
 from batchgen.run.run import Start

@@ -21,9 +21,11 @@ from batchgen.metrics.base import Answer
 from batchgen.metrics.user_function import CallProblem, UserFunction
 from batchgen.progress import Reporter
 from batchgen.run.requests import RequestBuilder
+from batchgen.structured.answer_grammars import AnswerGrammars
+from batchgen.structured.format_problems import cell_warnings
 
 _ROWS = 256
-"""The row to try is among so many first rows."""
+"""So many first rows are looked at."""
 _TEXTS = ("Answer: 42", "#### 42", '{"answer": "42", "score": 0.5}', "Yes.")
 _HINT = "Correct the function; return None for an answer that has no score."
 
@@ -93,6 +95,12 @@ def trial_rows(
         if one.prompt is not None
     }
     return TrialRows(pa.Table.from_arrays(columns, schema=schema), prompts)
+
+
+def form_warnings(chunk: Chunk | None, grammars: AnswerGrammars) -> list[Problem]:
+    """What is rarely meant in the forms of the first rows of a chunk."""
+    rows = chunk.rows()[:_ROWS] if chunk is not None else []
+    return cell_warnings(grammars, [row.fields for row in rows])
 
 
 def _first_scored(measure: JobMetric, rows: TrialRows, answers: list[Answer]) -> Answer | None:

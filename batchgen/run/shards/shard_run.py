@@ -105,7 +105,7 @@ def run_shard(  # noqa: PLR0913  # every argument but the job and the shard has 
                 f"{folder.path}: the job has other columns of output than the parts that are sealed",
                 hint="Use the same job in all shards, or run without --shard, which writes the sealed parts again.",
             )
-        setup.try_user_metrics(reporter)
+        setup.try_first_rows(reporter)
         if note := setup.continuation_note:
             reporter.info(note)
         earlier = open_reuse(
