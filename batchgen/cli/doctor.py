@@ -16,7 +16,7 @@ from batchgen.cli.options import JOB, PROFILE, SET, json_option, load_from_optio
 @PROFILE
 @json_option
 def doctor(job: Path | None, *, as_json: bool, **options: Any) -> int:  # noqa: ANN401  # the arguments of load_from_options
-    """Examine this machine, and JOB on it.
+    """Check this machine, and whether JOB would run on it.
 
     Each line is ok, note or problem; the fix follows a problem. Connects to the model hub. Exit code 5 if a run would fail.
     """

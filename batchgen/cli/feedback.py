@@ -17,7 +17,7 @@ RUN = click.Path(path_type=Path, exists=True, file_okay=False)
 
 @click.group()
 def feedback() -> None:
-    """Use the votes of people about answers."""
+    """Import, measure and export the votes of reviewers."""
 
 
 @feedback.command("import")

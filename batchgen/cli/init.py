@@ -38,7 +38,7 @@ _PATH = click.Path(path_type=Path)
 )
 @json_option
 def init(data: Path | None, kind: "JobKind | None", output: Path, *, as_json: bool) -> None:
-    """Look at DATA, and write a job for it.
+    """Write a job for the table DATA.
 
     Chooses the columns of id, prompt and reference, and the metrics; writes comments, and a schema for editors next to the job.
     Without DATA, also writes a small table to begin with.

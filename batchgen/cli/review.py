@@ -52,7 +52,9 @@ def _split(context: click.Context, option: click.Parameter, value: str) -> tuple
 @click.option(
     "--sample", type=click.IntRange(1), metavar="N", help="Review N answers. Default: up to 1,000."
 )
-@click.option("--by", metavar="COLUMN", default="", help="The values of this column take turns.")
+@click.option(
+    "--by", metavar="COLUMN", default="", help="Take answers of each value of this column in turn."
+)
 @click.option(
     "--order",
     type=click.Choice(["random", "uncertain", "file"]),
@@ -62,7 +64,11 @@ def _split(context: click.Context, option: click.Parameter, value: str) -> tuple
     "disagree, or a score is close to a gate.",
 )
 @click.option(
-    "--seed", type=int, default=0, show_default=True, help="Of the random order, and of the sides."
+    "--seed",
+    type=int,
+    default=0,
+    show_default=True,
+    help="Seed of the random order and of the sides.",
 )
 @click.option(
     "--overlap",

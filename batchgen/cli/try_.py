@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     default=3,
     show_default=True,
     metavar="ROWS",
-    help="Answer the first rows, up to this number.",
+    help="Number of rows to answer, from the first one.",
 )
 @click.option(
     "--prompt", "shows_prompt", is_flag=True, help="Print each prompt as the model gets it."

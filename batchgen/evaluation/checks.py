@@ -122,6 +122,19 @@ def previous_warnings(gates: Sequence[Gate], *, dated: bool) -> Iterator[Problem
                 yield Problem(f"evaluate.gates[{number}].{name}", message, hint)
 
 
+def reference_warnings(evaluation: Evaluation) -> Iterator[Problem]:
+    """Metrics that score no answer, since the job names no reference."""
+    if evaluation.references:
+        return
+    for key in dict.fromkeys(
+        m.key for m in evaluation.measures if m.metric.spec.needs == "references"
+    ):
+        message = (
+            "needs a reference, and evaluate.reference is not set: no answer will have a score"
+        )
+        yield Problem(key, message, "Set evaluate.reference to the column with the correct answer.")
+
+
 def _no_complete_run(key: str, path: str) -> Problem:
     message = f"{path} is not the output folder of a complete run"
     return Problem(key, message, "Give the output folder of a run that has ended.")

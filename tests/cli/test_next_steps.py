@@ -18,8 +18,8 @@ from tests.conftest import ROOT
         ({}, "batchgen init "),
         ({"notes.txt": "x", "other.yaml": "key: 1"}, "batchgen init "),
         ({"my data.csv": "q\na\n"}, "batchgen init 'my data.csv'"),
-        ({"a.yaml": "input: {path: x}", "job.yaml": "input:\n  path: x"}, "batchgen run job.yaml"),
-        ({"b.csv": "q", "a.yaml": "input: {path: x}"}, "batchgen run a.yaml"),
+        ({"a.yaml": "input: {path: x}", "job.yaml": "input:\n  path: x"}, "batchgen try job.yaml"),
+        ({"b.csv": "q", "a.yaml": "input: {path: x}"}, "batchgen try a.yaml"),
     ],
 )
 def test_batchgen_alone_prints_what_fits_the_folder(

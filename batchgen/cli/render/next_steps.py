@@ -17,7 +17,7 @@ def next_steps(folder: Path) -> Iterator[str]:
     if jobs:
         name = _quoted(min(jobs, key=lambda path: (path.stem != "job", path.name)))
         steps = {
-            f"batchgen run {name} --limit 3": "answer three rows of this job",
+            f"batchgen try {name}": "answer three rows on the screen",
             f"batchgen run {name}": "answer all rows; run it again to resume",
         }
     elif tables:
