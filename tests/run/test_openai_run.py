@@ -24,6 +24,7 @@ from tests.engines.openai.fake_server import (
     error,
     say,
     serving,
+    slowly,
 )
 from tests.models.conftest import CONFIG, WriteModel
 
@@ -338,12 +339,39 @@ def test_a_server_that_cannot_serve_the_job_is_reported_before_the_first_row(
     assert expected in capsys.readouterr().err
 
 
-def test_a_page_is_reported(make_job: MakeJob, capsys: pytest.CaptureFixture[str]) -> None:
-    with serving(models="<html>") as server:
-        server.models = "<"
-        job = make_job(model=model(server) | {"base_url": server.url.removesuffix("/v1")})
-        assert call(["plan", str(job)]) == 5
-    assert "usually ends in /v1" in capsys.readouterr().err
+PAGE = b"<html>SECRET</html>"
+PAGES: dict[str, tuple[dict[str, Any], str, tuple[str, str]]] = {
+    "no path": ({"models": PAGE}, "", ("a page instead of JSON (HTTP 200)", "ends in /v1")),
+    "another program": ({"models": PAGE}, "/v1", ("a page instead of JSON (HTTP 200)", "its host")),
+    "https port": (
+        {"models": PAGE, "models_status": 400},
+        "/v1",
+        ("a page instead of JSON (HTTP 400)", "must start with https://"),
+    ),
+    "redirect": (
+        {"models": b"", "models_status": 308},
+        "/v1",
+        ("it redirects to another address", "must start with https://"),
+    ),
+    "wrong key": (
+        {"models": PAGE, "models_status": 401},
+        "/v1",
+        ("the key was refused (HTTP 401)", "Set api_key_env"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_is_reported(
+    name: str, make_job: MakeJob, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state, path, words = PAGES[name]
+    with serving(**state) as server:
+        base_url = server.url.removesuffix("/v1") + path
+        assert call(["plan", str(make_job(model=model(server) | {"base_url": base_url}))]) == 5
+    shown = capsys.readouterr().err
+    assert all(one in shown for one in words)
+    assert "SECRET" not in shown
 
 
 def test_tls_on_a_plain_port_and_a_name_that_does_not_exist(
@@ -382,6 +410,23 @@ def test_nobody_listens(make_job: MakeJob, capsys: pytest.CaptureFixture[str]) -
     shown = capsys.readouterr().err
     assert f"{server.url} does not answer: connection refused" in shown
     assert "waiting for" in shown
+
+
+def test_a_server_that_states_its_slots_gets_twice_as_many_requests_at_once(
+    make_job: MakeJob,
+) -> None:
+    with serving(slowly(say), slots=3) as server, serving(slowly(say)) as other:
+        rows = [{"q": f"row {n}"} for n in range(60)]
+        result = run(make_job(rows, model=model(server)))
+        both = model(server) | {"base_url": [server.url, other.url]}
+        shared = run(make_job(rows, model=both, output={"path": "both"}))
+    assert (result.exit_code, shared.exit_code) == (0, 0)
+    facts, both_facts = (
+        json.loads(one.folder.manifest.read_text())["engine"] for one in (result, shared)
+    )
+    assert facts["requests_at_once"] == 6
+    assert both_facts["requests_at_once"] >= 6 + 16
+    assert server.most_in_flight <= 6
 
 
 def test_two_servers_of_different_models(

@@ -30,7 +30,11 @@ def identify_served_model(
     settings = read_server_settings(model)
     found = server_access(settings).find_model(settings.urls, settings.served_name, report)
     identity = found.first.model.identity()
-    here = {"name": found.first.model.name, "away": [str(url) for url in found.away]}
+    here = {
+        "name": found.first.model.name,
+        "away": [str(url) for url in found.away],
+        "slots": {str(url): slots for url, slots in found.slots.items()},
+    }
     known = use.known.get(DIALECT)
     same = all(use.known.get(name) == value for name, value in identity.items())
     if not (same and isinstance(known, dict)):

@@ -10,6 +10,7 @@ from batchgen.engines.openai.openai_engine import OpenaiEngine
 from batchgen.engines.openai.row_exchange import Endpoint
 from batchgen.engines.openai.served_watch import ServedWatch
 from batchgen.engines.openai.server_settings import read_server_settings
+from batchgen.engines.openai.transport.base_url import BaseUrl
 from batchgen.engines.openai.transport.concurrency_limit import ConcurrencyLimit
 from batchgen.engines.openai.transport.server_fleet import Patience, ServerFleet, ServerState
 from batchgen.engines.this_start import UNRECORDED
@@ -30,11 +31,14 @@ def open_openai_engine(
     shares = _shares(fixed, len(settings.urls))
     patience = Patience(give_up=settings.give_up, answer=settings.timeout)
 
+    def state(url: BaseUrl, share: int | None) -> ServerState:
+        limit = ConcurrencyLimit(share, slots=here["slots"].get(str(url)))
+        return ServerState(url, limit, is_away=str(url) in here["away"])
+
     def fleet() -> ServerFleet:
-        limits = [ConcurrencyLimit(share) for share in shares]
-        pairs = zip(settings.urls, limits, strict=True)
-        states = [ServerState(u, limit, is_away=str(u) in here["away"]) for u, limit in pairs]
-        return ServerFleet(states, patience)
+        return ServerFleet(
+            [state(*one) for one in zip(settings.urls, shares, strict=True)], patience
+        )
 
     name = here["name"]
     identity = {k: value for k, value in known.items() if k not in (DIALECT, SERVED_CONTEXT)}

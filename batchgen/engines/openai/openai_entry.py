@@ -97,7 +97,10 @@ class ServerEstimate(Estimate):
         if self.fixed is not None:
             return [f"{self.fixed:,} requests at once ({origin('batching.max_rows')})"]
         many = f" on each of {len(self.urls)} servers" if len(self.urls) > 1 else ""
-        return [f"requests at once: found while running, from {LEAST} to {MOST}{many}"]
+        return [
+            f"requests at once: found while running, from {LEAST} to {MOST}{many}; "
+            "where a server states its slots, twice as many"
+        ]
 
 
 def _open(

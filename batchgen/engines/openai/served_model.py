@@ -38,6 +38,7 @@ class ServedModel:
         weights: format and size of its weights; empty if unknown.
         program: the server's program, with its version where it has one; empty if unknown.
         context_length: prompt and answer together; None if unknown.
+        slots: rows that the server computes at once; None if unknown. Does not decide an answer.
     """
 
     name: str
@@ -45,6 +46,7 @@ class ServedModel:
     weights: str
     program: str
     context_length: int | None
+    slots: int | None = None
 
     def identity(self) -> dict[str, object]:
         """What decides the answers, as plain values for a run's settings."""
@@ -105,7 +107,8 @@ class ServerAccess:
         _check_same(found)
         stated = [one.model.context_length for one in found]
         least = min((length for length in stated if length is not None), default=None)
-        return FoundModel(found[0], tuple(left), least)
+        slots = {one.url: n for one in found if (n := one.model.slots) is not None}
+        return FoundModel(found[0], tuple(left), least, slots)
 
     def look(self, url: BaseUrl, name: str | None) -> ServedModel:
         """The model that a server offers now.
@@ -118,7 +121,7 @@ class ServerAccess:
         try:
             reply = _ready_reply(connection)
             listed = _listed_models(url, reply)
-            program = _program(connection, reply)
+            program, slots = _program(connection, reply)
         finally:
             connection.close()
         chosen = _chosen(url, listed, name)
@@ -129,6 +132,7 @@ class ServerAccess:
             sound_text(_weights(chosen)),
             sound_text(program),
             _context_length(chosen),
+            slots,
         )
 
     def _limit(self, error: "NotReadyError") -> float:
@@ -154,11 +158,15 @@ class FoundServer:
 
 @dataclass(frozen=True, slots=True)
 class FoundModel:
-    """The first server that is ready, those that do not answer, and the least context of the ready ones, if one states it."""
+    """The first server that is ready, those that do not answer, and the least context of the ready ones, if one states it.
+
+    `slots`: of the ready servers that state them.
+    """
 
     first: FoundServer
     away: tuple[BaseUrl, ...]
     context_length: int | None
+    slots: Mapping[BaseUrl, int]
 
 
 def _away_hint(away: Mapping[BaseUrl, NotReadyError]) -> str:
@@ -201,32 +209,35 @@ _SCHEME_HINT = "Check whether base_url must start with http:// or https://, and 
 
 def _listed_models(url: BaseUrl, reply: HttpReply) -> list[dict[str, Any]]:
     """The models of the answer of `/models`."""
-    if reply.is_page:
-        path = "" if url.path.endswith("/v1") else " The path usually ends in /v1."
+    verdict, hint = judge_reply(reply), _address_hint(url, reply)
+    if reply.is_page and reply.status not in _KEY_REFUSED:
         raise ModelError(
-            f"{url}/models answers with a page instead of JSON (HTTP {reply.status})",
-            hint=f"Check base_url.{path}",
+            f"{url}/models answers with a page instead of JSON (HTTP {reply.status})", hint=hint
         )
-    verdict = judge_reply(reply)
     if verdict == "fatal":
-        raise ModelError(f"{url}/models: {fatal_reason(reply)}", hint=_fatal_hint(url, reply))
+        raise ModelError(f"{url}/models: {fatal_reason(reply)}", hint=hint)
     content = parse_json(reply.body) if verdict == "answer" else None
     data = content.get("data") if content is not None else None
     models = [m for m in data if isinstance(m, dict)] if isinstance(data, list) else []
     models = [m | {"id": sound_text(m["id"])} for m in models if isinstance(m.get("id"), str)]
     if not models:
-        raise ModelError(
-            f"{url}/models lists no models (HTTP {reply.status})", hint=_fatal_hint(url, reply)
-        )
+        raise ModelError(f"{url}/models lists no models (HTTP {reply.status})", hint=hint)
     return models
 
 
-def _fatal_hint(url: BaseUrl, reply: HttpReply) -> str:
-    if reply.status in (401, 403):
+def _address_hint(url: BaseUrl, reply: HttpReply) -> str:
+    if reply.status in _KEY_REFUSED:
         return "Set api_key_env to the environment variable that has the server's key."
+    if url.scheme == "http" and (300 <= reply.status < 400 or reply.status in _OF_HTTPS):
+        return "Check whether base_url must start with https://."
     if url.path.endswith("/v1"):
         return _SCHEME_HINT
     return "Check base_url. Its path usually ends in /v1."
+
+
+_KEY_REFUSED = (401, 403)
+_OF_HTTPS = (400, 426)
+"""What servers answer to http on a port for https."""
 
 
 def _chosen(url: BaseUrl, models: Sequence[dict[str, Any]], name: str | None) -> dict[str, Any]:
@@ -246,29 +257,32 @@ def _chosen(url: BaseUrl, models: Sequence[dict[str, Any]], name: str | None) ->
     return models[names.index(name)]
 
 
-def _program(connection: HttpConnection, reply: HttpReply) -> str:
-    """The server's program and version. A hosted service changes whenever it likes: its version is not compared."""
+def _program(connection: HttpConnection, reply: HttpReply) -> tuple[str, int | None]:
+    """The server's program with its version, and its slots. A hosted service changes whenever it likes: nothing is compared."""
     if not connection.url.is_local:
-        return ""
+        return "", None
     root = replace(connection.url, path=connection.url.path.removesuffix("/v1"))
     other = HttpConnection(root, connection.key, connection.seconds, connection.context)
     header = reply.headers.get("server", "")
     try:
-        found = (_version(other.send("GET", path)) for path in _VERSION_PATHS)
-        version = next(filter(None, found), "")
+        contents = (_shown(other.send("GET", path)) for path in _VERSION_PATHS)
+        content = next((one for one in contents if _version(one)), {})
     except ConnectionLostError:
-        version = ""
+        content = {}
     finally:
         other.close()
-    return f"{header} {version}".strip()[:_LONGEST_NAME]
+    return f"{header} {_version(content)}".strip()[:_LONGEST_NAME], _count(content, "total_slots")
 
 
 _VERSION_PATHS = ("/version", "/props", "/api/version")
 
 
-def _version(reply: HttpReply) -> str:
-    content = parse_json(reply.body) if reply.status == 200 else None
-    values = [content.get(name) for name in ("version", "build_info")] if content else []
+def _shown(reply: HttpReply) -> dict[str, Any]:
+    return (parse_json(reply.body) or {}) if reply.status == 200 else {}
+
+
+def _version(content: Mapping[str, Any]) -> str:
+    values = [content.get(name) for name in ("version", "build_info")]
     return next((value for value in values if isinstance(value, str)), "")
 
 
@@ -281,10 +295,16 @@ def _weights(model: Mapping[str, Any]) -> str:
 
 def _context_length(model: Mapping[str, Any]) -> int | None:
     meta = model.get("meta")
-    inner = meta.get("n_ctx") if isinstance(meta, dict) else None
-    length = model.get("max_model_len", inner)
-    valid = isinstance(length, int) and not isinstance(length, bool) and length > 0
-    return length if valid and isinstance(length, int) else None
+    if "max_model_len" in model or not isinstance(meta, dict):
+        return _count(model, "max_model_len")
+    return _count(meta, "n_ctx")
+
+
+def _count(content: Mapping[str, Any], name: str) -> int | None:
+    """A number above 0; None if there is none."""
+    value = content.get(name)
+    valid = isinstance(value, int) and not isinstance(value, bool) and value > 0
+    return value if valid and isinstance(value, int) else None
 
 
 def _described(model: ServedModel) -> str:

@@ -112,7 +112,8 @@ With `model.path`, a folder or hub id with the model's tokenizer, prompts are re
 without effect is an error at its line. Where a server honors a field, neutral values are sent too, because its own
 defaults may not be neutral (llama.cpp: `top_k: 40`, `min_p: 0.05`). The manifest has the result as `engine.dialect`. A run is
 resumed only with the same served model and, on a private network, the same server version. Requests at once start at 16
-and double up to 256 while that brings more answers; `batching.max_rows` fixes them.
+and double up to 256 while that brings more answers; a server that states its slots (llama.cpp) gets twice as many.
+`batching.max_rows` fixes them.
 
 Where a server states its context (llama.cpp: that of a slot, vLLM) and prompts are token ids, a row that does not fit in it
 fails alone, `prompt_too_long`, before it is sent. Of several servers the smallest context counts. A run keeps the context that
@@ -136,7 +137,7 @@ first row.
 
 | server | token ids | seed | top_k, min_p | repetition_penalty | min_new_tokens | response_format | texts scored | |
 |---|---|---|---|---|---|---|---|---|
-| llama.cpp | yes | yes | yes | yes, as `repeat_penalty` | no effect | JSON, choice; all if built with llguidance | labels of judges only | tried in the tests (xllamacpp 2026.10) |
+| llama.cpp | yes | yes | yes | yes, as `repeat_penalty` | no effect | all if built with llguidance (xllamacpp is), else JSON and choice | labels of judges only | tried in the tests (xllamacpp 2026.10) |
 | vllm serve 0.32 | yes | yes | yes | yes | yes | all | yes | by its source, not tried |
 | SGLang 0.5 | yes | probably | yes | probably | other name | JSON, regex, choice | no | by its documentation, not tried |
 | Ollama 0.40, LM Studio | no: leave out `model.path` | yes | not in this API | no | no | JSON | no | by their documentation, not tried |

@@ -158,6 +158,7 @@ class FakeServer:
     models: object = field(default_factory=lambda: {"data": [{"id": "m"}]})
     models_status: int = 200
     version: str = "1.0"
+    slots: int | None = None
     port: int = 0
     honors: frozenset[str] = SETTINGS
     probes: int = 0
@@ -252,9 +253,12 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if self.path.endswith("/models"):
             self.server_of.listed += 1
-            self._send(Sent(self.server_of.models_status, self.server_of.models))
+            listed = self.server_of.models
+            raw = listed if isinstance(listed, bytes) else None
+            self._send(Sent(self.server_of.models_status, listed, raw=raw))
         elif self.path == "/version":
-            self._send(Sent(content={"version": self.server_of.version}))
+            slots = {"total_slots": n} if (n := self.server_of.slots) else {}
+            self._send(Sent(content={"version": self.server_of.version} | slots))
         else:
             self._send(error(404))
 

