@@ -14,15 +14,13 @@ from typing import Any, Literal, Never, Self, TextIO
 from tqdm import tqdm
 
 from batchgen.records import InFlight
-
-Clock = Callable[[], float]
-Count = Callable[[], InFlight]
-Unit = Literal["row", "answer"]
-"""What a run counts: an answer if each input row has several."""
+from batchgen.work_left import Clock, Count, RowCounts, Unit
 
 LINE_EVERY_SECONDS = 60.0
 FIRST_LINE_SECONDS = 10.0
 _UPDATE_SECONDS = 1.0
+_ROW_BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{left}, {rate_fmt}{postfix}]"
+"""As of tqdm, whose own estimate counts rows."""
 
 _updating = Lock()
 """Held while a thread updates what is shown: a process that forks must not inherit a lock of the stream."""
@@ -41,8 +39,13 @@ class StepProgress:
 class RowProgress:
     """Progress of a run in output rows; this one shows nothing."""
 
-    def add(self, rows: int, *, new_tokens: int = 0, failed: int = 0) -> None:
-        """Count finished output rows; `failed` of them have no answer."""
+    def begin(self, answers: int, *, prompt_tokens: int, most_new_tokens: int) -> None:
+        """Count requests that are on their way to the engine, with their tokens in total."""
+
+    def add(
+        self, rows: int, *, new_tokens: int = 0, failed: int = 0, prompt_tokens: int = 0
+    ) -> None:
+        """Count finished output rows; `failed` of them have no answer, `prompt_tokens` are those of answered prompts."""
 
 
 class Reporter:
@@ -138,7 +141,7 @@ class ConsoleReporter(Reporter):
         """Repeat what began last if nothing has been shown for a minute."""
         now = self._clock()
         if self._message and not self._open and now - self._printed_at >= LINE_EVERY_SECONDS:
-            self.line(f"{_duration(now - self._message_at)} since: {self._message}")
+            self.line(f"{format_duration(now - self._message_at)} since: {self._message}")
 
     @contextmanager
     def step(self, title: str, total: int, unit: Literal["B", "step"]) -> Iterator[StepProgress]:
@@ -153,13 +156,14 @@ class ConsoleReporter(Reporter):
     def rows(
         self, name: str, total: int, done: int, *, unit: Unit = "row", in_flight: Count = InFlight
     ) -> Iterator[RowProgress]:
-        counts = RowCounts(done, in_flight, self._clock)
+        counts = RowCounts(total, done, in_flight, self._clock)
         if not self.draws_bars:
-            lines = RowLines(name, total, counts, unit=unit, reporter=self)
+            lines = RowLines(name, counts, unit=unit, reporter=self)
             with self._showing(), _repeated(lines.update):
                 yield lines
             return
-        with self._bar(name, total, unit=unit, initial=done) as drawn:
+        shape = _ROW_BAR.replace("{left}", "?")
+        with self._bar(name, total, unit=unit, initial=done, bar_format=shape) as drawn:
             bar = RowBar(drawn, counts, unit)
             with _repeated(bar.update):
                 yield bar
@@ -211,7 +215,8 @@ def _repeated(update: Callable[[], None]) -> Iterator[None]:
             thread.join()
 
 
-def _duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
+    """Such as "12 s", "3 min" or "2 h 5 min"."""
     hours, minutes = divmod(int(seconds) // 60, 60)
     if hours:
         return f"{hours} h {minutes} min"
@@ -244,50 +249,28 @@ class StepLines(StepProgress):
             self._reporter.info(f"{self._title}: {amount / self._total:.0%}")
 
 
-class RowCounts:
-    """What a run has done since its start: finished rows, and the tokens of rows in flight."""
-
-    def __init__(self, done: int, in_flight: Count, clock: Clock = time.monotonic) -> None:
-        self._done, self._in_flight, self._clock = done, in_flight, clock
-        self._tokens = self.rows = self.failed = 0
-        self.started = clock()
-
-    def add(self, rows: int, new_tokens: int, failed: int) -> None:
-        self.rows += rows
-        self._tokens += new_tokens
-        self.failed += failed
-
-    @property
-    def seconds(self) -> float:
-        return max(self._clock() - self.started, 1e-9)
-
-    @property
-    def finished(self) -> int:
-        """Including the rows that were finished before the start."""
-        return self._done + self.rows
-
-    def work(self, unit: Unit) -> list[str]:
-        """What is computed: rows in flight, tokens so far and their rate."""
-        now = self._in_flight()
-        tokens = self._tokens + now.new_tokens
-        shown = [f"{now.rows:,} {unit}s in flight"] if now.rows else []
-        return [*shown, f"{tokens:,} tokens", f"{tokens / self.seconds:,.0f} tok/s"]
-
-
 class RowBar(RowProgress):
     """A tqdm bar for a run."""
 
     def __init__(self, bar: "tqdm[Never]", counts: RowCounts, unit: Unit) -> None:
         self._bar, self._counts, self._unit = bar, counts, unit
 
-    def add(self, rows: int, *, new_tokens: int = 0, failed: int = 0) -> None:
-        self._counts.add(rows, new_tokens, failed)
+    def begin(self, answers: int, *, prompt_tokens: int, most_new_tokens: int) -> None:
+        self._counts.begin(answers, prompt_tokens, most_new_tokens)
+
+    def add(
+        self, rows: int, *, new_tokens: int = 0, failed: int = 0, prompt_tokens: int = 0
+    ) -> None:
+        self._counts.add(rows, new_tokens, failed, prompt_tokens)
         self._bar.update(rows)
 
     def update(self) -> None:
         """Draw the bar with the elapsed time and what is in flight."""
         failed = [f"{self._counts.failed:,} failed"] if self._counts.failed else []
         shown = [*self._counts.work(self._unit), *failed]
+        left = self._counts.seconds_left
+        remaining = "?" if left is None else tqdm.format_interval(left)
+        self._bar.bar_format = _ROW_BAR.replace("{left}", remaining)
         self._bar.set_postfix_str(", ".join(shown), refresh=False)
         self._bar.refresh()
 
@@ -296,13 +279,18 @@ class RowLines(RowProgress):
     """Lines for a run, with the time and the job's name: one after ten seconds, then one a minute."""
 
     def __init__(
-        self, name: str, total: int, counts: RowCounts, *, unit: Unit, reporter: ConsoleReporter
+        self, name: str, counts: RowCounts, *, unit: Unit, reporter: ConsoleReporter
     ) -> None:
-        self._name, self._total, self._counts, self._unit = name, total, counts, unit
+        self._name, self._counts, self._unit = name, counts, unit
         self._reporter, self._line_after = reporter, FIRST_LINE_SECONDS
 
-    def add(self, rows: int, *, new_tokens: int = 0, failed: int = 0) -> None:
-        self._counts.add(rows, new_tokens, failed)
+    def begin(self, answers: int, *, prompt_tokens: int, most_new_tokens: int) -> None:
+        self._counts.begin(answers, prompt_tokens, most_new_tokens)
+
+    def add(
+        self, rows: int, *, new_tokens: int = 0, failed: int = 0, prompt_tokens: int = 0
+    ) -> None:
+        self._counts.add(rows, new_tokens, failed, prompt_tokens)
 
     def update(self) -> None:
         """Print a line if it is time for one."""
@@ -311,10 +299,15 @@ class RowLines(RowProgress):
             return
         self._line_after = (seconds // LINE_EVERY_SECONDS + 1) * LINE_EVERY_SECONDS
         rate = counts.rows / seconds
-        done = f"{counts.finished:,}/{self._total:,} {self._unit}s"
-        share = counts.finished / max(self._total, 1)
-        parts = [f"{self._name} {done} {share:.0%}", _duration(seconds), *counts.work(self._unit)]
+        done = f"{counts.finished:,}/{counts.total:,} {self._unit}s"
+        share = counts.finished / max(counts.total, 1)
+        parts = [
+            f"{self._name} {done} {share:.0%}",
+            format_duration(seconds),
+            *counts.work(self._unit),
+        ]
         if rate:
-            left = (self._total - counts.finished) / rate
-            parts += [f"{rate:.1f} {self._unit}s/s", f"about {_duration(left)} left"]
+            parts.append(f"{rate:.1f} {self._unit}s/s")
+        if (left := counts.seconds_left) is not None:
+            parts.append(f"about {format_duration(left)} left")
         self._reporter.line(" · ".join([*parts, f"{counts.failed:,} failed"]))

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from batchgen import progress
-from batchgen.progress import SILENT, ConsoleReporter, RowCounts, RowLines
+from batchgen.progress import SILENT, ConsoleReporter, RowLines
 from batchgen.records import InFlight
+from batchgen.work_left import RowCounts
 
 
 class Terminal(io.StringIO):
@@ -69,8 +70,8 @@ def test_a_bar_is_closed_when_the_step_fails() -> None:
 def test_a_run_without_a_terminal_prints_a_line_after_ten_seconds_and_one_a_minute() -> None:
     stream, clock = io.StringIO(), Clock()
     reporter = ConsoleReporter(stream, clock=clock)
-    counts = RowCounts(100, lambda: InFlight(8, 40), clock)
-    lines = RowLines("nightly", 1000, counts, unit="row", reporter=reporter)
+    counts = RowCounts(1000, 100, lambda: InFlight(8, 40), clock)
+    lines = RowLines("nightly", counts, unit="row", reporter=reporter)
     for _ in range(150):
         clock.now += 1
         lines.update()
@@ -87,8 +88,8 @@ def test_a_run_without_a_terminal_prints_a_line_after_ten_seconds_and_one_a_minu
 def test_progress_is_shown_before_the_first_row_is_finished() -> None:
     stream, clock = io.StringIO(), Clock()
     reporter = ConsoleReporter(stream, clock=clock)
-    counts = RowCounts(0, lambda: InFlight(6, 3600), clock)
-    lines = RowLines("slow", 6, counts, unit="row", reporter=reporter)
+    counts = RowCounts(6, 0, lambda: InFlight(6, 3600), clock)
+    lines = RowLines("slow", counts, unit="row", reporter=reporter)
     clock.now += 60
     lines.update()
     (printed,) = stream.getvalue().splitlines()
@@ -98,9 +99,9 @@ def test_progress_is_shown_before_the_first_row_is_finished() -> None:
 
 def test_answers_are_not_called_rows() -> None:
     stream, clock = io.StringIO(), Clock()
-    counts = RowCounts(0, lambda: InFlight(6, 10), clock)
+    counts = RowCounts(48, 0, lambda: InFlight(6, 10), clock)
     reporter = ConsoleReporter(stream, clock=clock)
-    lines = RowLines("n", 48, counts, unit="answer", reporter=reporter)
+    lines = RowLines("n", counts, unit="answer", reporter=reporter)
     clock.now += 61
     lines.add(3, failed=3)
     lines.update()

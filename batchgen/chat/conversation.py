@@ -21,7 +21,7 @@ HELP = {
     "/retry": "answer the last message again",
     "/undo": "remove the last message and its answer",
     "/new": "start again",
-    "/save FILE": "append the conversation to FILE, as a row with the column messages",
+    "/save FILE": "append the conversation to FILE, as a row of an input",
     "/show prompt": "show what the model received",
     "/help": "list these commands",
     "/quit": "end",
@@ -135,7 +135,11 @@ class Conversation:
         self._ask(last)
 
     def _system(self, text: str) -> None:
-        self.messages = [Message("system", text)] if text else []
+        self._begin(text)
+        self.report("the system message is set" if text else "without a system message")
+
+    def _begin(self, system: str) -> None:
+        self.messages = [Message("system", system)] if system else []
 
     def _set(self, argument: str) -> None:
         key, _, value = argument.partition(" ")
@@ -165,22 +169,25 @@ class Conversation:
         if self.messages and self.messages[-1].role == "user":
             self.messages.pop()
         turns = sum(message.role == "user" for message in self.messages)
-        self.report(f"{turns} messages of yours are left")
+        self.report(f"messages of yours that are left: {turns}")
 
     def _new(self, _argument: str) -> None:
         system = self.model.setup.job.prompt.system or ""
         # A template with variables needs a row: /row gives one.
-        self._system("" if "{{" in system or "{%" in system else system)
+        self._begin("" if "{{" in system or "{%" in system else system)
 
     def _save(self, argument: str) -> None:
         names = shlex.split(argument)
         if len(names) != 1:
             self.report("expected /save FILE, such as /save conversations.jsonl")
             return
+        if not any(message.role == "user" for message in self.messages):
+            self.report("nothing to save: no message was sent yet")
+            return
         turns = [{"role": one.role, "content": one.content} for one in self.messages]
         with Path(names[0]).expanduser().open("a", encoding="utf-8") as opened:
             opened.write(json.dumps({"messages": turns}, ensure_ascii=False) + "\n")
-        self.report(f"appended {len(turns)} messages to {names[0]}")
+        self.report(f"messages appended to {names[0]}: {len(turns)}")
 
     def _show_prompt(self, _argument: str) -> None:
         asked = list(self.messages)

@@ -20,7 +20,7 @@ def doctor(job: Path | None, *, as_json: bool, **options: Any) -> int:  # noqa: 
 
     Each line is ok, note or problem; the fix follows a problem. Connects to the model hub. Exit code 5 if a run would fail.
     """
-    from batchgen.cli.render.terminal import printable
+    from batchgen.cli.render.terminal import printable, wrapped_line
     from batchgen.doctor.examine import examine
     from batchgen.errors import ExitCode
 
@@ -31,9 +31,10 @@ def doctor(job: Path | None, *, as_json: bool, **options: Any) -> int:  # noqa: 
     for finding in examine(load):
         findings.append(finding)
         if not as_json:
-            click.echo(f"{finding.status:<8}{finding.topic:<11}{printable(finding.text)}")
+            shown = f"{finding.status:<8}{finding.topic:<11}{printable(finding.text)}"
+            click.echo(wrapped_line(shown, indent=19))
             if finding.fix:
-                click.echo(f"{'':<19}fix: {printable(finding.fix)}")
+                click.echo(wrapped_line(f"{'':<19}fix: {printable(finding.fix)}", indent=24))
     failed = any(finding.status == "problem" for finding in findings)
     code = ExitCode.ENVIRONMENT if failed else ExitCode.DONE
     if as_json:

@@ -14,7 +14,8 @@ from batchgen.cli.options import (
     next_command,
     print_json,
 )
-from batchgen.cli.render.terminal import format_count, json_line, printable
+from batchgen.cli.render.terminal import format_count, json_line, printable, wrapped_line
+from batchgen.errors import UsageError
 
 if TYPE_CHECKING:
     from batchgen.jobfile.matrix.load_matrix import LoadedMatrix
@@ -32,12 +33,20 @@ if TYPE_CHECKING:
     metavar="N",
     help="Show the first N prompts exactly as the model receives them.",
 )
+@click.option("--measure", is_flag=True, help="Estimate the time from 16 generated rows.")
 @incremental_option
 @json_option
-def plan(prompts: int, incremental_from: Path | None, *, as_json: bool, **options: Any) -> None:  # noqa: ANN401  # the values of job_options
+def plan(
+    prompts: int,
+    incremental_from: Path | None,
+    *,
+    measure: bool,
+    as_json: bool,
+    **options: Any,  # noqa: ANN401  # the values of job_options
+) -> None:
     """Preview a run without loading weights.
 
-    Shows settings, token counts, batches, memory and the first prompts.
+    Shows settings, token counts, batches, memory, the first prompts, and the time: as earlier runs on this machine predict it, or, with --measure, rows that are generated now.
     """
     from batchgen.cli.render.plan import lines, summary
     from batchgen.run.plan import plan as make_plan
@@ -45,18 +54,26 @@ def plan(prompts: int, incremental_from: Path | None, *, as_json: bool, **option
     with console_reporter() as reporter:
         job = JobOptions(**options)
         if (matrix := job.load_matrix(reporter)) is not None:
+            if measure:
+                raise UsageError(
+                    "--measure times one job, not a matrix", hint="Leave --measure out."
+                )
             _plan_matrix(matrix, prompts, incremental_from, reporter, as_json=as_json)
             return
         loaded = job.load(reporter)
         reporter.begin("reading the input")
         made = make_plan(
-            loaded, prompts=prompts, incremental_from=incremental_from, reporter=reporter
+            loaded,
+            prompts=prompts,
+            incremental_from=incremental_from,
+            measure=measure,
+            reporter=reporter,
         )
     if as_json:
         click.echo(json_line(summary(made)))
         return
     for line in lines(made):
-        click.echo(printable(line))
+        click.echo(wrapped_line(printable(line), indent=10))
     _print_prompts(made)
     if not made.output.refusal:
         click.echo(f"{'─' * 72}\nNext: {printable(next_command('run'))}")

@@ -162,6 +162,11 @@ class Estimate:
     limits: BatchLimits
     workers: Workers
 
+    @property
+    def rows_at_once(self) -> int:
+        """How many rows may be computed together."""
+        return self.limits.rows
+
     def model_lines(self) -> list[str]:
         """The description of a model that is not on this machine; empty for one that is, or for none."""
         return []

@@ -21,6 +21,9 @@ from batchgen.run.publication import is_complete
 from batchgen.run.requests import PendingRow
 from batchgen.run.reuse import LATEST, EarlierRun, find_latest
 from batchgen.run.setup import Setup, new_identity, set_up
+from batchgen.run.timing.estimate_time import TimeEstimate, estimate_time
+from batchgen.run.timing.measured_time import measured_time
+from batchgen.shown_result import ShownResult
 from batchgen.state.identity import check_same_run, read_identity
 from batchgen.state.run_folder import RunFolder
 from batchgen.storage.entries import exists, list_folder
@@ -86,14 +89,15 @@ class PlannedReuse:
     counted: int
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+@dataclass(frozen=True, slots=True, repr=False)
+class Plan(ShownResult):
     """What `run` would do.
 
     Attributes:
         rows_counted: the rows that tokens, batches and failures cover: the first 20,000.
         failures: number of rows that will have no answer, by failure code.
         reuse: None without an earlier run.
+        time: of the whole run, whatever is saved or reused.
     """
 
     setup: Setup
@@ -105,6 +109,7 @@ class Plan:
     prompts: Sequence[RenderedPrompt]
     output: OutputState
     reuse: PlannedReuse | None
+    time: TimeEstimate
 
 
 def plan(
@@ -112,9 +117,12 @@ def plan(
     *,
     prompts: int = 2,
     incremental_from: Path | None = None,
+    measure: bool = False,
     reporter: Reporter = SILENT,
 ) -> Plan:
     """Predict what a run would do. The plan includes the first `prompts` rendered prompts.
+
+    Its time is estimated from earlier runs on this machine; with `measure`, the model is loaded and answers 16 rows.
 
     Raises:
         BatchgenError: the run could not start.
@@ -130,6 +138,7 @@ def plan(
         batching=loaded.job.batching,
         workers=loaded.job.run.workers,
     )
+    timing = measured_time if measure else estimate_time
     shown = [row for row in rows[:prompts] if row.token_ids]
     return Plan(
         setup=setup,
@@ -141,6 +150,7 @@ def plan(
         prompts=[_rendered(setup, row) for row in shown],
         output=_output(setup),
         reuse=None if incremental_from is None else _reuse(setup, rows, incremental_from, reporter),
+        time=timing(setup, requests, len(rows), estimate),
     )
 
 

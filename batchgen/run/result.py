@@ -15,12 +15,13 @@ from batchgen.output.unfinished_run import why_unfinished
 from batchgen.records import MetricRow
 from batchgen.run.reuse import ReuseCounts
 from batchgen.run.stop_signals import FailureLimit
+from batchgen.shown_result import ShownResult
 from batchgen.state.parts import Counts
 from batchgen.state.run_folder import RunFolder
 
 
-@dataclass(frozen=True, slots=True)
-class RunResult:
+@dataclass(frozen=True, slots=True, repr=False)
+class RunResult(ShownResult):
     """The result of a run.
 
     Attributes:
@@ -56,16 +57,6 @@ class RunResult:
     price: Price | None = None
     uploaded: str = ""
     shard: str = ""
-
-    def __str__(self) -> str:
-        """One line: the outcome, the counts and the folder."""
-        counts, noun = self.counts, "rows" if self.samples == 1 else "answers"
-        ok = counts.rows - counts.failed - counts.skipped
-        parts = [f"{counts.rows:,} of {self.expected_rows:,} {noun}", f"{ok:,} ok"]
-        kinds = {"failed": counts.failed, "skipped": counts.skipped}
-        parts += [f"{n:,} {kind}" for kind, n in kinds.items() if n]
-        code = int(self.exit_code)
-        return f"{self.outcome}: {', '.join(parts)} (exit code {code}) in {self.folder.path}"
 
     @property
     def cost(self) -> float | None:

@@ -40,6 +40,8 @@ from batchgen.run.stop_signals import (
     TokenBudget,
     job_deadlines,
 )
+from batchgen.run.timing.estimate_time import time_at_start
+from batchgen.run.timing.speed_record import record_speed
 from batchgen.state.bucket_state import PartsHome, open_parts_home
 from batchgen.state.identity import Identity
 from batchgen.state.journal import Journal, count_saved, delete_sealed, open_journal
@@ -139,8 +141,9 @@ def run(  # noqa: PLR0913  # public: every argument but the job has a default
 def _announce(setup: Setup, reporter: Reporter) -> None:
     """Report what is to be known before the first row; see `Setup.try_first_rows`."""
     setup.try_first_rows(reporter)
-    if note := setup.continuation_note:
-        reporter.info(note)
+    for note in (setup.continuation_note, time_at_start(setup)):
+        if note:
+            reporter.info(note)
 
 
 def _open_upload(
@@ -194,6 +197,8 @@ class _Runner:
         if result.outcome == "done":
             clean(self.folder)
             self.passes.cache.delete_unused()
+        if self.executor is None:
+            record_speed(self.setup, result)
         return result
 
     @property

@@ -181,7 +181,13 @@ def _start_part(context: RunContext, part: OpenPart) -> list[Request]:
         for response in failed:  # for the status of the run, if the part is not sealed
             context.journal.save(response)
         return []
-    return missing_requests(context, part)
+    requests = missing_requests(context, part)
+    context.progress.begin(
+        len(requests),
+        prompt_tokens=sum(len(request.token_ids) for request in requests),
+        most_new_tokens=sum(request.decoding.max_new_tokens for request in requests),
+    )
+    return requests
 
 
 def _fail_unsendable(context: RunContext, part: OpenPart) -> list[Response]:
@@ -200,12 +206,15 @@ def missing_requests(context: RunContext, part: OpenPart) -> list[Request]:
 
 def save_answer(context: RunContext, part: OpenPart, completion: Completion) -> None:
     """Build the response to a completion, and save it in the journal."""
-    response = context.response_builder.build_response(part.row(completion.index), completion)
+    row = part.row(completion.index)
+    response = context.response_builder.build_response(row, completion)
     part.add(response)
     context.journal.save(response)
     context.failures.add(response)
     failed = int(completion.failure is not None)
-    context.progress.add(1, new_tokens=completion.new_tokens, failed=failed)
+    context.progress.add(
+        1, new_tokens=completion.new_tokens, failed=failed, prompt_tokens=len(row.token_ids)
+    )
 
 
 def _seal(context: RunContext, part: OpenPart) -> SealedPart:

@@ -131,8 +131,10 @@ def test_set_changes_the_job_and_keeps_the_conversation(
         ("/unknown", "unknown command /unknown; /help lists them"),
         ("/retry", "no message is answered"),
         ("/save", "expected /save FILE"),
-        ("/save /absent/folder/x", "No such file or directory"),
-        ("/undo", "0 messages of yours are left"),
+        ("/save empty.jsonl", "nothing to save: no message was sent yet"),
+        ("/system", "without a system message"),
+        ("/system Be brief.", "the system message is set"),
+        ("/undo", "messages of yours that are left: 0"),
     ],
 )
 def test_a_command_that_cannot_be_carried_out(
@@ -141,6 +143,14 @@ def test_a_command_that_cannot_be_carried_out(
     conversation, screen = begin()
     assert conversation.take(line)
     assert answer in screen.lines[-1]
+
+
+def test_a_file_that_cannot_be_written_ends_nothing(
+    begin: Callable[..., tuple[Conversation, Screen]],
+) -> None:
+    conversation, screen = begin()
+    conversation.hold(["hello", "/save /absent/folder/x"])
+    assert "No such file or directory" in screen.lines[-1]
 
 
 def test_help_lists_every_command(begin: Callable[..., tuple[Conversation, Screen]]) -> None:

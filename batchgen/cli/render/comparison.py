@@ -34,6 +34,13 @@ def comparison_lines(comparison: Comparison, answers: ResponsePairs) -> Iterator
         yield from _flips("better", one, one.improvements, answers)
 
 
+def result_lines(comparison: Comparison) -> Iterator[str]:
+    """What a comparison shows in Python."""
+    yield f"base: {comparison.base}"
+    yield f"new:  {comparison.new}"
+    yield from comparison_lines(comparison, {})
+
+
 def _settings(comparison: Comparison) -> Iterator[str]:
     changed = comparison.changed_settings
     if not changed:

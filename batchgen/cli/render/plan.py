@@ -34,6 +34,7 @@ def lines(plan: Plan) -> list[str]:
         ("Cost", _cost_lines(plan)),
         ("Batches", _batches(plan)),
         ("Memory", _memory(plan)),
+        ("Time", plan.time.describe()),
         ("Judges", [_judge(one) for one in plan.setup.evaluation.judges]),
         ("Reuse", _reuse(plan)),
         ("Output", _output(plan)),
@@ -307,6 +308,7 @@ def summary(plan: Plan) -> Mapping[str, Any]:
         "dtype_reason": setup.dtype.reason if setup.dtype else None,
         "failures": dict(plan.failures),
         "decoding": setup.settings["decoding"],
+        "time": asdict(plan.time),
         "reuse": asdict(plan.reuse) | {"folder": str(plan.reuse.folder)} if plan.reuse else None,
         "output": {"path": str(Path(setup.job.output.path)), **asdict(plan.output)},
     }

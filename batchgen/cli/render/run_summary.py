@@ -31,6 +31,14 @@ def print_summary(result: RunResult, *, resume: str) -> None:
     click.echo("\n".join(_lines(result, resume)), err=True)
 
 
+def result_lines(result: RunResult) -> list[str]:
+    """What a result shows in Python."""
+    if not result.folder.path.is_dir():
+        return [f"{result.outcome}: {_outcomes(result.counts)}; {result.folder.path} is gone"]
+    metrics = ["", *metric_lines(result.metrics)] if result.metrics else []
+    return [*_lines(result, "the same call"), *metrics]
+
+
 def _lines(result: RunResult, resume: str) -> list[str]:
     """The summary; its first word stands for the exit code."""
     counts, path = result.counts, result.folder.path

@@ -2,12 +2,17 @@
 
 import itertools
 import json
+import re
 import shutil
 import sys
 import unicodedata
 
 _KEPT = {"\n", "\t"}
 _BIDI = {chr(c) for c in (*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F, 0x061C)}
+
+
+_LEAST_WIDTH = 30
+"""Columns right of an indent; narrower text is not wrapped."""
 
 
 def printable(text: str) -> str:
@@ -70,6 +75,35 @@ def fit_width(text: str, columns: int) -> str:
         ends = itertools.accumulate(taken)
         text = text[: sum(end < columns for end in ends)] + "…"
     return text + " " * (columns - display_width(text))
+
+
+def wrapped_line(text: str, indent: int) -> str:
+    """The text in lines of the terminal's width, the further ones indented; unchanged where stdout is not a terminal."""
+    return wrap(text, indent, window_width()) if sys.stdout.isatty() else text
+
+
+def wrap(text: str, indent: int, width: int) -> str:
+    """The text broken at spaces, and a longer word, such as a Chinese sentence, anywhere; unchanged in a very narrow window."""
+    if indent + _LEAST_WIDTH > width or display_width(text) <= width:
+        return text
+    lines, line = [], ""
+    for word in re.findall(r"\s*\S+", text):
+        if display_width(line + word) <= width or not line:
+            line += word
+        else:
+            lines.append(line)
+            line = " " * indent + word.lstrip()
+        while display_width(line) > width:
+            cut = _cut(line, width)
+            lines.append(line[:cut])
+            line = " " * indent + line[cut:]
+    return "\n".join([*lines, line])
+
+
+def _cut(text: str, columns: int) -> int:
+    """How many characters fit into so many columns."""
+    ends = itertools.accumulate(map(_columns, text))
+    return sum(end <= columns for end in ends)
 
 
 def _columns(character: str) -> int:

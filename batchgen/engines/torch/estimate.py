@@ -68,6 +68,10 @@ class TorchEstimate(Estimate):
         """Tokens whose keys and values fit, without shared prefixes; 0 for padded batches."""
         return self.kv_cache.pages * self.kv_cache.page_size if self.kv_cache else 0
 
+    @property
+    def rows_at_once(self) -> int:
+        return self.kv_cache.rows if self.kv_cache else self.limits.rows
+
     def model_facts(self, origin: Origin) -> list[str]:
         return [
             f"{self.dtype} ({origin('model.dtype')})",

@@ -3,8 +3,7 @@
     scores.parquet of both ──paired on id and sample──> rows that a run scored, without those whose prompt changed
                            ──> difference, interval, p, verdict for each metric and slice; the flipped rows
 
-The statistics of one metric are in `pairs.py`. Ids are numbers here (`text_order.py`): memory grows with the rows, by some
-dozens of bytes each, and not with their texts.
+The statistics of one metric are in `pairs.py`. Ids are numbers here (`text_order.py`): a row takes some dozens of bytes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -35,6 +34,7 @@ from batchgen.metrics.statistics.paired_results import (
     decide_verdict,
 )
 from batchgen.records import MetricRow
+from batchgen.shown_result import ShownResult
 from batchgen.state.bucket_run import local_run
 
 
@@ -86,8 +86,8 @@ class MetricComparison:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
+@dataclass(frozen=True, slots=True, repr=False)
+class Comparison(ShownResult):
     """Two runs compared.
 
     Attributes:

@@ -13,6 +13,8 @@ CHANGELOG = """
 - **Feedback**: `batchgen feedback` imports, measures and exports what people think of answers.
 - **Prompts**: `run --matrix` and `input.cross` try combinations.
 - **First hour**: `init`, `doctor`, `completion`, an introduction in Chinese (README.zh.md); `batchgen.generate` in Python.
+- **Time**: `plan` estimates how long a run takes, from earlier runs on this machine or with `--measure`; the bar's estimate counts tokens.
+- `Plan`, `RunResult` and `Comparison` show the summary of the command line, by `print` and in notebooks.
 - **Nights**: `run --notify`, `run --prometheus`, examples for schedulers, `purge --older-than`.
 - `plan` and `run` warn of forms in a column (`decoding.response_format.columns`) for which no answer that ends is found.
 - A gate on a metric with coverage below 0.95 fails unless it sets `min_coverage`; equal differences no longer count as certain.

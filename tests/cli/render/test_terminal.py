@@ -2,7 +2,15 @@
 
 import pytest
 
-from batchgen.cli.render.terminal import fit_width, format_bytes, format_count, printable, shorten
+from batchgen.cli.render.terminal import (
+    display_width,
+    fit_width,
+    format_bytes,
+    format_count,
+    printable,
+    shorten,
+    wrap,
+)
 
 
 @pytest.mark.parametrize(
@@ -54,3 +62,31 @@ def test_shortened_and_counted() -> None:
         "1.2 GB",
         "3.4 TB",
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        pytest.param("ok      short", "ok      short", id="fits"),
+        pytest.param(
+            "ok      python     one two three four five six seven",
+            "ok      python     one two three four\n        five six seven",
+            id="at a space",
+        ),
+        pytest.param(
+            "note    " + "茶" * 20,
+            "note\n        " + "茶" * 16 + "\n        茶茶茶茶",
+            id="Chinese",
+        ),
+        pytest.param(
+            "fix     /" + "x" * 40, "fix\n        /" + "x" * 31 + "\n        " + "x" * 9, id="path"
+        ),
+    ],
+)
+def test_wrap(text: str, shown: str) -> None:
+    assert wrap(text, 8, 40) == shown
+    assert all(display_width(line) <= 40 for line in shown.split("\n"))
+
+
+def test_a_very_narrow_window_is_left_to_the_terminal() -> None:
+    assert wrap("one two three four five six seven eight", 8, 20).count("\n") == 0

@@ -137,9 +137,25 @@ def test_a_notebook(tmp_path: Path, demo_folder: Path) -> None:
     code = f"import sys; sys.path.insert(0, {str(ROOT)!r})\n" + SCRIPT.format(
         model=str(demo_folder)
     )
-    notebook.cells = [nbformat.v4.new_code_cell(code), nbformat.v4.new_code_cell("table")]
+    job = {
+        "version": 1,
+        "name": "notebook",
+        "input": {"path": "rows.jsonl"},
+        "prompt": {"user": "{{ 问题 }}"},
+        "model": {"engine": "echo"},
+        "output": {"path": "out"},
+    }
+    (tmp_path / "rows.jsonl").write_text('{"问题": "茶是什么？"}\n', "utf-8")
+    plan = f"job = batchgen.load_job({job!r})\nbatchgen.plan(job)"
+    cells = [code, "table", plan, "batchgen.run(job)"]
+    notebook.cells = [nbformat.v4.new_code_cell(cell) for cell in cells]
     NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
-    printed, shown = ("".join(str(one) for one in cell.outputs) for cell in notebook.cells)
+    printed, shown, planned, ran = (
+        "".join(str(one) for one in cell.outputs) for cell in notebook.cells
+    )
     assert "['length', 'length']" in printed
     assert "2/2" in printed  # the bar
     assert "text/html" in shown
+    assert "<pre style=" in planned
+    assert "Prompt    no model" in planned
+    assert "done   1 row in" in ran

@@ -204,3 +204,13 @@ def test_a_file_that_cannot_be_written_is_reported_before_the_run(
     assert call(["run", str(job), "--prometheus", str(tmp_path / "absent" / "x.prom")]) == 5
     assert "the folder does not exist" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_file_that_cannot_be_written_at_the_end_changes_no_result(
+    make_job: MakeJob, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its name is as long as possible, that of the temporary file beside it is longer."""
+    file = tmp_path / f"{'x' * 250}.prom"
+    assert call(["run", str(make_job(ROWS)), "--prometheus", str(file)]) == 0
+    assert "--prometheus: cannot write" in capsys.readouterr().err
+    assert (tmp_path / "out/manifest.json").exists()
