@@ -361,7 +361,7 @@ def test_a_job_may_be_given_as_the_path_of_its_file(
     assert str(result).startswith("done   2 rows in ")
     assert f"wrote  {job.parent / 'out'}" in str(result)
     assert capfd.readouterr() == ("", "")
-    assert str(batchgen.run(job, progress=True)).startswith("already complete: 2 of 2 rows")
+    assert "already complete: 2 rows" in str(batchgen.run(job, progress=True))
     assert batchgen.run(batchgen.load_job(job), start="fresh", progress=True).outcome == "done"
     assert "the old run stays published until" in capfd.readouterr().err
     assert batchgen.plan(str(job)).output.state == "complete"
