@@ -13,6 +13,7 @@ from batchgen.evaluation.model_queries.scoring_model import ScoringModel
 from batchgen.evaluation.resolve_evaluation import Evaluation
 from batchgen.job.spec import Job
 from batchgen.metrics.base import Answer
+from batchgen.metrics.likelihood import AfterPrompt
 from batchgen.metrics.likelihood_columns import ModelMetric, is_model_metric, likelihood_column
 
 
@@ -72,3 +73,9 @@ def _texts(
         tuple(metric.continuations(answer)) if chosen else ()
         for answer, chosen in zip(answers, mask, strict=True)
     ]
+
+
+def queries_models(job: Job) -> bool:
+    """Whether models are queried about the answers of a job before they are scored."""
+    metrics = any(isinstance(one, AfterPrompt) for one in job.evaluate.metrics)
+    return metrics or bool(job.evaluate.judges) or job.output.choice_probabilities is True

@@ -203,7 +203,7 @@ class RunSection(Section):
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Random choices depend on this number, the row's id and the sample number only."""
     workers: Annotated[PositiveInt | Auto, Role.OPERATIONAL] = "auto"
-    """Number of worker processes. auto: on a CPU one per core, at most 8; otherwise one per GPU. Does not change answers."""
+    """Number of worker processes. auto: on a CPU one per core, at most 8; otherwise one per GPU. Does not change answers. On a CPU, the workers share a step if each gets enough tokens (24; 96 for bfloat16 with AMX), else one process computes it with all threads; steps of decoding are timed, and computed the faster way."""
     max_error_rate: Annotated[float, Field(ge=0, le=1), Role.OPERATIONAL] = 0.01
     """Largest share of answers that may fail. If it is exceeded, the run ends with exit code 3. A run stops early once 50 answers have failed and more than this share of all, or the first 50 with the same error; it can be resumed. 1: it never stops."""
     max_error_count: Annotated[Annotated[int, Field(ge=0)] | None, Role.OPERATIONAL] = None

@@ -15,7 +15,6 @@ from typing import Literal
 from batchgen.engines.engine_registry import open_engine
 from batchgen.evaluation.model_queries.scoring_model import EngineOpener
 from batchgen.evaluation.model_queries.scoring_pass import ScoringPasses, StoppedError
-from batchgen.evaluation.scoring_models import ScoringModelOptions, scoring_passes
 from batchgen.input.sources import Chunk
 from batchgen.jobfile.load import LoadedJob
 from batchgen.output.bucket_publication import open_publication
@@ -23,6 +22,7 @@ from batchgen.output.column_change import PartConverter
 from batchgen.output.publish import finish_release
 from batchgen.progress import SILENT, ConsoleReporter, Reporter
 from batchgen.run.executors.executor import Executor, MadeParts, PartsTask
+from batchgen.run.executors.run_passes import run_passes
 from batchgen.run.executors.task_checks import check_space, validity_check
 from batchgen.run.executors.this_process import LocalExecutor
 from batchgen.run.job_for_run import loaded_job
@@ -108,19 +108,7 @@ def run(  # noqa: PLR0913  # public: every argument but the job has a default
         identity = run_identity(folder, setup, fresh=start == "fresh", join=home.join)
         upload = _open_upload(home, setup, identity, reporter)
         stopping = StopCondition(stop, deadlines)
-        passes = scoring_passes(
-            folder,
-            ScoringModelOptions(
-                opener=opener,
-                should_stop=stopping,
-                reporter=reporter,
-                grammars=setup.request_builder.grammars,
-            ),
-            setup.scoring_model,
-            evaluation=setup.evaluation,
-            origin=setup.origin,
-            schema=setup.schema,
-        )
+        passes = run_passes(folder, setup, opener, should_stop=stopping, reporter=reporter)
         if is_complete(folder, identity) and start != "retry-errors":
             return upload(
                 Publication(folder, lock, setup, identity).of_complete_run(
@@ -254,7 +242,8 @@ class _Runner:
             made = self._executor(journal).make_parts(task)
             sealed |= made.sealed
         made = with_machines(self.home, self.identity.run_id, made)
-        done = has_columns and len(sealed) == self._part_count
+        publishes = self.executor is None or self.executor.publishes
+        done = has_columns and publishes and len(sealed) == self._part_count
         why = failures.reason or budget.reason or self.stop.reason() or made.why
         result = RunResult(
             outcome="done" if done else "stopped",

@@ -24,6 +24,7 @@ class OneByOne:
     order: Callable[[list[int]], list[int]]
     most: int = 1_000_000
     made: list[int] = field(default_factory=list)
+    publishes: bool = True
 
     def make_parts(self, task: PartsTask) -> MadeParts:
         engine = LazyEngine(lambda: task.setup.scoring_model.open(open_engine, lambda: False))

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from itertools import chain, islice
+from itertools import chain, groupby, islice
 from typing import Any
 
 import numpy as np
@@ -62,11 +62,15 @@ class ScoringPass:
 
     def add_likelihood_columns(self, tables: Tables) -> Tables:
         """Query the model about all answers; the same tables, with the columns of all sources."""
-        keys = self._run_queries(tables)
+        keys = self.run_queries(tables)
         return lambda: self._with_columns(tables, keys)
 
-    def _run_queries(self, tables: Tables) -> list[str]:
-        """Have every block cached; their keys."""
+    def run_queries(self, tables: Tables) -> list[str]:
+        """Have every block cached; their keys.
+
+        Raises:
+            StoppedError: the run was stopped first.
+        """
         keys: list[str] = []
         open_blocks: dict[int, _AnswerBlock] = {}
         queries = self._missing(tables, keys, open_blocks)
@@ -145,16 +149,23 @@ class ScoringPasses:
 
     def add_likelihood_columns(self, tables: Tables) -> Tables:
         """Query all models about all answers, and close the engines; the same tables, with the columns of all passes."""
+        for passes in self.by_engine():
+            for one in passes:
+                tables = one.add_likelihood_columns(tables)
+        return tables if self.fill is None else self.fill(tables)
+
+    def by_engine(self) -> Iterator[Sequence[ScoringPass]]:
+        """The passes of one engine after those of another, each of which is closed then."""
         engine = self.engine
         try:
-            for one in self.passes:
-                if one.engine is not engine:
+            for _, same in groupby(self.passes, key=lambda one: id(one.engine)):
+                passes = list(same)
+                if passes[0].engine is not engine:
                     engine.close()
-                    engine = one.engine
-                tables = one.add_likelihood_columns(tables)
+                    engine = passes[0].engine
+                yield passes
         finally:
             engine.close()
-        return tables if self.fill is None else self.fill(tables)
 
 
 class _AnswerBlock:

@@ -8,7 +8,7 @@ CHANGELOG = """
 - **Engines**: `openai` (any server that speaks this protocol), `vllm`, `openvino` and `echo`, in addition to the built-in `transformers`.
 - **Formats**: bfloat16 on processors with units for it, GGUF files, LoRA adapters.
 - **Answers of a given form**: `decoding.response_format`, probabilities of labels, log-probabilities of tokens, `output.parse`.
-- **Many machines**: `run --shard`, `--merge` and `--ray`; input and output in object storage.
+- **Many machines**: `run --shard`, `--merge` and `--ray`, whose workers also query judges; input and output in object storage.
 - **Pages**: `batchgen report`, `compare` of several runs, `history`, `review`, with Markdown and JUnit for CI.
 - **Feedback**: `batchgen feedback` imports, measures and exports what people think of answers.
 - **Prompts**: `run --matrix` and `input.cross` try combinations.

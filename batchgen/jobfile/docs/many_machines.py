@@ -32,13 +32,15 @@ batchgen run job.yaml --merge         # once: evaluates and publishes, or ends w
   machine (Lustre with `localflock`), two shards of one number on two machines are not noticed: parts are still sealed once.
 - `batchgen status` lists the missing parts and the shards. `engine.machines` in the manifest lists the shards that made parts, and
   `engine.processors` their kinds of processors, which may round differently. `seconds` are those of the shard that worked longest.
-- Metrics that query a model, and judges, are computed by `--merge`, on its machine.
+- Models that an evaluation queries (metrics of likelihood, judges, `choice_probabilities`) are queried by the shards: each about its own
+  parts, `any` about parts that it claims, once all parts are made. Each needs the models of the judges. Results are saved in blocks of
+  256 answers; `--merge` builds all queries again, to find them, and asks what is missing, such as that of a lost shard.
 
 With `output.upload_parts: true`, the machines share a bucket in place of a folder: each needs the input, the model and a folder of its
 own, which may be lost with it. Parts, claims and members are objects, made by conditional puts, and `--merge` runs on any machine, which
 copies all parts. Parts of a machine that vanished are free after two minutes without a sign of life. There, two shards of one
-number, another N and a run without `--shard` at the same time are not noticed: they cost time, and each part is sealed once. After
-`--merge` has published, a shard on an empty disk begins a new run: start no shard after it. `--ray` needs a shared folder.
+number, another N and a run without `--shard` at the same time are not noticed: they cost time, and each part is sealed once. Models of an evaluation are queried by `--merge`. After
+it has published, a shard on an empty disk begins a new run: start no shard after it. `--ray` needs a shared folder.
 
 On a Ray cluster (`pip install 'batchgen-llm[ray]'` on all nodes), one command starts and watches the workers:
 
@@ -54,14 +56,15 @@ batchgen run job.yaml --ray local --ray-workers 2                  # a cluster o
   join during the run get the workers that wait. After three deaths per worker without a sealed part the run ends with 75.
 - The command that is stopped or killed ends its workers; the same command resumes, with or without `--ray`.
 - Ray lowers the priority of workers to leave a node to other work: set `RAY_worker_niceness=0` where `ray start` runs for all of it.
-- The logs of the workers are in `.batchgen/logs`. Metrics that query a model, and judges, are computed by the command itself.
+- Workers also query the models of the evaluation. Their logs are in `.batchgen/logs`.
+- Of a new run, workers start while the input is read. If a cluster requires a token, set `RAY_AUTH_MODE=token`.
 
 What bounds a very large run, such as one of a billion rows, and what to do:
 
 | bound | what to do |
 |---|---|
 | a part has a file, a record and, with `any`, a claim | `batching.part_rows: 65536`: 15,259 parts in place of 488,282. A worker lists them twice, not once a part |
-| one process (`--merge`, `run`) reads, scores and writes all rows, with about 1 kB of memory a part | with judges and model metrics, score a sample of the rows in a run of its own |
+| one process (`--merge`, `run`) reads, scores and writes all rows, with about 1 kB of memory a part; with judges and model metrics, it tokenizes all queries | with judges and model metrics, score a sample of the rows in a run of its own |
 | one published file | `output.layout: parts` publishes a folder, with one file a part; readers open it as one table |
 | the manifest lists each file in about 200 bytes; manifests of manifests are not supported | larger parts, as above |
 | the check of ids keeps 8 bytes a row in memory, in the first shard | a job for each block of input files |

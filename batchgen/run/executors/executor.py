@@ -111,6 +111,10 @@ class MadeParts:
 class Executor(Protocol):
     """Makes the parts of a run."""
 
+    @property
+    def publishes(self) -> bool:
+        """Whether the run is published once all parts are sealed; if not, the models of its evaluation are queried first."""
+
     def make_parts(self, task: PartsTask) -> MadeParts:
         """Make and seal all parts of a task; return early if the run is to stop.
 

@@ -25,6 +25,7 @@ class LocalExecutor:
     journal: Journal
     engine: LazyEngine
     opener: EngineOpener
+    publishes: bool = True
 
     def make_parts(self, task: PartsTask) -> MadeParts:
         self._answer_suspects(task)

@@ -7,12 +7,14 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
-from batchgen.engines.engine_registry import find_engine
+from batchgen.engines.engine_registry import find_engine, required_weights
 from batchgen.errors import DataError, ResourceError, UsageError
 from batchgen.job.spec import ModelSpec
+from batchgen.run.ray_cluster.shard_process import MODEL_MODULES, MODULES
 from batchgen.run.ray_cluster.shard_worker import ShardWorker
 
 _ENVIRONMENT = {
@@ -79,7 +81,8 @@ def _unreachable(address: str, error: Exception) -> ResourceError:
     first = (str(error).splitlines() or [type(error).__name__])[0]
     return ResourceError(
         f"--ray {address}: no cluster can be reached there ({first})",
-        hint="Start one with `ray start --head`, give HOST:PORT of its head node, or use --ray local.",
+        hint="Start one with `ray start --head`, give HOST:PORT of its head node, or use --ray local. "
+        "If the cluster requires a token, set RAY_AUTH_MODE=token.",
     )
 
 
@@ -100,23 +103,58 @@ def default_workers(ray: ModuleType, gpus: int) -> int:
     return max(1, sum(1 for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")))
 
 
-def hire(ray: ModuleType, *, workers: int, gpus: int) -> Any:  # noqa: ANN401  # Ray's handle of an actor
+@dataclass(frozen=True, slots=True)
+class Hiring:
+    """The workers of a run: how many, the GPUs of each, and the modules that they import while the run begins."""
+
+    workers: int
+    gpus: int
+    modules: tuple[str, ...] = MODULES
+
+
+@dataclass(frozen=True, slots=True)
+class RayCrew:
+    """A connected cluster, whom to hire there, and the actors that are hired and have nothing to do yet."""
+
+    ray: ModuleType
+    hiring: Hiring
+    actors: list[Any] = field(default_factory=list)
+
+    def next_actor(self) -> Any:  # noqa: ANN401  # Ray's handle of an actor
+        """One of those that are hired, or a new one."""
+        return self.actors.pop() if self.actors else hire(self.ray, self.hiring)
+
+    def dismiss_idle(self) -> None:
+        """End the actors that have nothing to do."""
+        while self.actors:
+            self.ray.kill(self.actors.pop())
+
+
+def plan_hiring(ray: ModuleType, model: ModelSpec, workers: int | None) -> Hiring:
+    """The workers for a job's model: the number that the user wants, or that of the cluster."""
+    gpus = needed_gpus(ray, model)
+    loads_model = model.path is not None and required_weights(model) is not None
+    modules = (*MODULES, *MODEL_MODULES) if loads_model else MODULES
+    return Hiring(workers or default_workers(ray, gpus), gpus, modules)
+
+
+def hire(ray: ModuleType, hiring: Hiring) -> Any:  # noqa: ANN401  # Ray's handle of an actor
     """Start a worker on a node with free resources; it waits for one if there is none.
 
     A worker of a node with c processors gets c divided by the workers of a node: Ray gives its process that number of threads.
     """
     nodes = [node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]]
     nodes = [int(count) for count in nodes if count] or [1]
-    per_node = -(-workers // len(nodes))
+    per_node = -(-hiring.workers // len(nodes))
     actor = ray.remote(ShardWorker).options(
         num_cpus=max(1, min(nodes) // per_node),
-        num_gpus=gpus,
+        num_gpus=hiring.gpus,
         max_restarts=0,
         max_task_retries=0,
         max_concurrency=4,
         scheduling_strategy="SPREAD",
     )
-    return actor.remote()
+    return actor.remote(hiring.modules)
 
 
 def needed_gpus(ray: ModuleType, model: ModelSpec) -> int:

@@ -1,6 +1,7 @@
 """The driver of a run on a Ray cluster: it hires workers, replaces those that die, and counts the parts that are sealed."""
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -10,7 +11,7 @@ from batchgen.errors import BatchgenError, ExitCode, ResourceError, StateError, 
 from batchgen.jobfile.load import LoadedJob
 from batchgen.progress import Reporter, RowProgress, Unit
 from batchgen.run.publication import is_complete
-from batchgen.run.ray_cluster.ray_connection import hire
+from batchgen.run.ray_cluster.ray_connection import RayCrew
 from batchgen.run.ray_cluster.shard_worker import ShardCommand, WorkerReport
 from batchgen.run.result import RunResult
 from batchgen.run.stop_signals import FailureLimit, FailureWatch, StopCondition
@@ -39,15 +40,9 @@ class EarlyStop:
     by_failures: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class _Hiring:
-    workers: int
-    gpus: int
-
-
 @dataclass(slots=True)
 class _Worker:
-    """A hired worker: `host` is empty until it is on a node, `process` is 0 until it makes parts."""
+    """A hired worker: `host` is empty and `process` 0 until it is on a node."""
 
     actor: Any
     task: Any
@@ -60,7 +55,7 @@ class _Worker:
 class RayDriver:
     """Workers of one start of a run, from the first that is hired to the last that ends."""
 
-    ray: ModuleType
+    crew: RayCrew
     loaded: LoadedJob
     folder: RunFolder
     words: tuple[str, ...]
@@ -68,6 +63,7 @@ class RayDriver:
     reporter: Reporter
     _workers: list[_Worker] = field(default_factory=list)
     _counter: SealedCounter = field(init=False)
+    _has_finished: bool = False
     _deaths: int = 0
     _last_death: str = ""
 
@@ -79,8 +75,14 @@ class RayDriver:
     def logs(self) -> Path:
         return self.folder.private / LOGS
 
-    def make_parts(self, workers: int, gpus: int, stopping: StopCondition) -> EarlyStop:
+    @property
+    def ray(self) -> ModuleType:
+        return self.crew.ray
+
+    def make_parts(self, stopping: StopCondition, *, queries_models: bool) -> EarlyStop:
         """Hire workers until no part is missing, or the run is to stop; returns why it did, if it did.
+
+        With `queries_models`, until the models of the evaluation have been queried about all parts too.
 
         Raises:
             BatchgenError: that of a worker that cannot make parts, or of several that died one after another.
@@ -93,20 +95,31 @@ class RayDriver:
         unit: Unit = "answer" if self.begun.samples > 1 else "row"
         with self.reporter.rows(job.name, total, done, unit=unit) as progress:
             try:
-                return self._work(identity, _Hiring(workers, gpus), stopping, progress)
+                return self._work(identity, stopping, progress, queries_models=queries_models)
             finally:
+                self.crew.dismiss_idle()
                 for worker in self._workers:
                     self.ray.kill(worker.actor)
 
     def _work(
-        self, identity: Identity, hiring: _Hiring, stopping: StopCondition, progress: RowProgress
+        self,
+        identity: Identity,
+        stopping: StopCondition,
+        progress: RowProgress,
+        *,
+        queries_models: bool,
     ) -> EarlyStop:
-        while missing := self._missing(identity):
-            if (found := self._reason(stopping, hiring)) is not None:
+        while True:
+            missing = self._missing(identity)
+            if not missing and (not queries_models or self._has_finished):
+                break
+            if (found := self._reason(stopping)) is not None:
                 self._stop()
                 return found
-            while len(self._workers) < min(hiring.workers, missing):
-                self._hire(hiring)
+            most = identity.parts if queries_models else missing
+            while len(self._workers) < min(self.crew.hiring.workers, most):
+                self._hire()
+            self.crew.dismiss_idle()
             if (found := self._look()) is not None:
                 self._stop()
                 return found
@@ -114,13 +127,15 @@ class RayDriver:
         self._wait(_SECONDS_TO_END)
         return EarlyStop()
 
-    def _reason(self, stopping: StopCondition, hiring: _Hiring) -> EarlyStop | None:
+    def _reason(self, stopping: StopCondition) -> EarlyStop | None:
         if stopping():
             return EarlyStop(stopping.reason())
         limit = FailureLimit(self.loaded.job.run, self.begun.expected_rows)
         if failures := FailureWatch(limit, self._counter.counts.failed).reason:
             return EarlyStop(failures, by_failures=True)
-        if self._deaths > _MOST_DEATHS * hiring.workers:  # a row or a node that kills every worker
+        if (
+            self._deaths > _MOST_DEATHS * self.crew.hiring.workers
+        ):  # a row or a node that kills every worker
             return EarlyStop(
                 f"{self._deaths} workers died without sealing a part, the last {self._last_death}; their logs are in {self.logs}"
             )
@@ -131,8 +146,8 @@ class RayDriver:
             return 0
         return identity.parts - len(self._counter.numbers)
 
-    def _hire(self, hiring: _Hiring) -> None:
-        actor = hire(self.ray, workers=hiring.workers, gpus=hiring.gpus)
+    def _hire(self) -> None:
+        actor = self.crew.next_actor()
         command = ShardCommand(
             words=self.words,
             working_folder=Path.cwd(),
@@ -181,6 +196,7 @@ class RayDriver:
                 f"the worker on {report.host} failed: {message or f'exit code {report.exit_code}'}",
                 hint=f"{hint.strip()} Its log: {report.log}".strip(),
             )
+        self._has_finished = True  # a worker ends when nothing is left to do
         return None
 
     def _after_death(self, host: str, what: str, *, is_fault: bool) -> None:
@@ -190,14 +206,9 @@ class RayDriver:
 
     def _learn_place(self, worker: _Worker) -> None:
         """Note host and process of a worker while it lives: afterwards, nobody answers."""
-        if worker.process or not self.ray.wait([worker.place], timeout=0)[0]:
-            return
-        try:
-            worker.host, worker.process = self.ray.get(worker.place)
-        except self.ray.exceptions.RayError:  # `run` reports it
-            return
-        if not worker.process:
-            worker.place = worker.actor.place.remote()
+        if not worker.process and self.ray.wait([worker.place], timeout=0)[0]:
+            with suppress(self.ray.exceptions.RayError):  # `run` reports it
+                worker.host, worker.process = self.ray.get(worker.place)
 
     def _stop(self) -> None:
         for worker in self._workers:

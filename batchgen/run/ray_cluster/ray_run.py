@@ -1,6 +1,7 @@
 """`--ray`: a run whose parts are made by workers on the nodes of a Ray cluster.
 
-    begin, publish nothing ─> hire workers ─> each is `--shard any` in the shared folder ─> all parts sealed ─> publish
+    begin, publish nothing ─┐
+    connect, hire workers  ─┴> each is `--shard any` in the shared folder ─> all parts sealed ─> publish
 
 Who makes which part is decided by claims in the run's folder (`state/shards/claims.py`), not by this process: it may die, and a
 worker that Ray takes for dead may live, without a part being made twice or lost. This process replaces workers that die.
@@ -8,22 +9,26 @@ worker that Ray takes for dead may live, without a part being made twice or lost
 
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from batchgen.engines.engine_registry import open_engine
 from batchgen.errors import LockedError, UsageError
+from batchgen.evaluation.metric_queries import queries_models
 from batchgen.evaluation.model_queries.scoring_model import EngineOpener
 from batchgen.jobfile.load import LoadedJob
 from batchgen.progress import SILENT, Reporter
-from batchgen.run.ray_cluster.ray_connection import connect, default_workers, needed_gpus
+from batchgen.run.ray_cluster.ray_connection import RayCrew, connect, hire, plan_hiring
 from batchgen.run.ray_cluster.ray_driver import RayDriver
 from batchgen.run.result import RunResult
 from batchgen.run.run import Start, run
 from batchgen.run.shards.merge_shards import NoExecutor
 from batchgen.run.stop_signals import Deadline, StopCondition, job_deadlines
 from batchgen.state.run_folder import RunFolder
+from batchgen.storage.entries import exists
 
 _SECONDS_BETWEEN_TRIES = 0.5
 _SECONDS_TO_END = 60.0
@@ -81,22 +86,28 @@ def run_on_ray(  # noqa: PLR0913  # as `run`: every argument but the first three
         stop=stop,
         deadlines=stopping.deadlines,
         opener=opener,
-        executor=NoExecutor(folder),
     )
-    begun = publish(start=start)
-    if begun.outcome != "stopped" or stopping():
-        return begun
-    with connect(cluster.address) as ray:
-        driver = RayDriver(
-            ray, loaded, folder, (*words, "--shard", "any", "--json"), begun, reporter
-        )
-        gpus = needed_gpus(ray, loaded.job.model)
-        workers = cluster.workers or default_workers(ray, gpus)
+    waits = queries_models(loaded.job)
+    is_resumed = exists(folder.run) and start != "fresh"
+    with ExitStack() as connection, ThreadPoolExecutor(1) as beside:
+        early = None
+        if not folder.complete or start == "fresh":
+            early = beside.submit(_gather, connection, cluster, loaded, hires=not is_resumed)
+        begun = publish(start=start, executor=NoExecutor(folder, publishes=not waits))
+        if begun.outcome != "stopped" or stopping():
+            return begun
+        crew = early.result() if early else _gather(connection, cluster, loaded, hires=False)
+        words = (*words, "--shard", "any", "--json")
+        driver = RayDriver(crew, loaded, folder, words, begun, reporter)
         reporter.info(
-            f"Ray {cluster.address}: {workers:,} workers; their logs are in {driver.logs}"
+            f"Ray {cluster.address}: {crew.hiring.workers:,} workers; their logs are in {driver.logs}"
         )
-        stopped = driver.make_parts(workers, gpus, stopping)
-    result = _when_free(publish)
+        stopped = driver.make_parts(stopping, queries_models=waits)
+        closed = beside.submit(connection.close)
+        is_stopped = stopping() or bool(stopped.why)
+        executor = NoExecutor(folder, publishes=not (waits and is_stopped))
+        result = _when_free(partial(publish, executor=executor))
+        closed.result()
     if result.outcome != "stopped":
         return result
     return replace(
@@ -104,6 +115,15 @@ def run_on_ray(  # noqa: PLR0913  # as `run`: every argument but the first three
         why_stopped=stopped.why or result.why_stopped,
         stopped_by_failures=stopped.by_failures,
     )
+
+
+def _gather(
+    connection: ExitStack, cluster: RayCluster, loaded: LoadedJob, *, hires: bool
+) -> RayCrew:
+    """Connect, until `connection` is closed. The workers of a run that begins are hired at once: they import meanwhile."""
+    ray = connection.enter_context(connect(cluster.address))
+    hiring = plan_hiring(ray, loaded.job.model, cluster.workers)
+    return RayCrew(ray, hiring, [hire(ray, hiring) for _ in range(hiring.workers if hires else 0)])
 
 
 def _when_free(publish: Callable[[], RunResult]) -> RunResult:

@@ -1,7 +1,8 @@
 """A worker on a node of a Ray cluster: an actor that starts `batchgen run JOB --shard any` on its node and waits for it.
 
 The parts are made in a child process: its engine may fork, crash or run out of memory, and the actor still reports the cause.
-Nothing of a row is sent through Ray; the child ends with the actor. This module imports no Ray.
+It starts with the actor, to import while the driver reads the input, and ends with it. Nothing of a row is sent through Ray.
+This module imports no Ray.
 """
 
 import json
@@ -10,21 +11,17 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from batchgen.errors import BatchgenError, ExitCode
+from batchgen.run.ray_cluster import shard_process
+from batchgen.run.ray_cluster.shard_process import ProcessOrder
 from batchgen.state.run_folder import RunFolder, read_json
 from batchgen.storage.entries import exists
-
-_PROGRAM = """
-import sys
-from batchgen.storage.processes import end_with_parent
-end_with_parent(int(sys.argv.pop(1)))
-from batchgen.__main__ import main
-main()
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,39 +66,43 @@ class WorkerReport:
 class ShardWorker:
     """The actor; `run` and the other methods are called at the same time, by threads."""
 
-    def __init__(self) -> None:
-        self._child: subprocess.Popen[str] | None = None
-        self._is_stopped = False
+    def __init__(self, modules: Sequence[str] = shard_process.MODULES) -> None:
+        """Start the process, which imports these modules."""
+        # Closed by `run`.
+        self._early_messages = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115
+        self._child = subprocess.Popen(
+            [sys.executable, "-m", shard_process.__name__, str(os.getpid()), *modules],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._early_messages,
+            text=True,
+        )
 
     def place(self) -> tuple[str, int]:
-        """The host, and the process that makes the parts; 0 before it is started."""
-        return socket.gethostname(), self._child.pid if self._child else 0
+        """The host, and the process that makes the parts."""
+        return socket.gethostname(), self._child.pid
 
     def run(self, command: ShardCommand) -> WorkerReport:
         """Make parts until none is missing, or until `stop` is called."""
         host = socket.gethostname()
         log = command.log.with_name(command.log.name.replace("HOST", host))
-        if problem := _problem(command):
-            return WorkerReport(host, int(ExitCode.ENVIRONMENT), problem, log)
-        log.parent.mkdir(mode=0o700, exist_ok=True)
-        with log.open("a", encoding="utf-8") as messages:
-            self._child = subprocess.Popen(
-                [sys.executable, "-c", _PROGRAM, str(os.getpid()), *command.words],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=messages,
-                text=True,
-                cwd=command.working_folder,
-            )
-            if self._is_stopped:
-                self.stop()
-            printed, _ = self._child.communicate()
+        with self._early_messages as early:
+            if problem := _problem(command):
+                self._child.kill()
+                self._child.communicate()
+                return WorkerReport(host, int(ExitCode.ENVIRONMENT), problem, log)
+            log.parent.mkdir(mode=0o700, exist_ok=True)
+            order = ProcessOrder(command.words, str(command.working_folder), str(log))
+            printed, _ = self._child.communicate(order.line())
+            early.seek(0)
+            if lines := early.read():
+                with log.open("a", encoding="utf-8") as messages:
+                    messages.write(lines)
         return WorkerReport(host, self._child.returncode, _error(printed), log)
 
     def stop(self) -> None:
         """Stop the process at its next step; what it has answered is saved."""
-        self._is_stopped = True
-        if self._child is not None and self._child.poll() is None:
+        if self._child.poll() is None:
             self._child.send_signal(signal.SIGTERM)
 
 

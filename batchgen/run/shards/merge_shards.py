@@ -26,6 +26,7 @@ class NoExecutor:
     """Makes no part: it names those that are missing, and the shards that make them."""
 
     folder: RunFolder
+    publishes: bool = True
 
     def make_parts(self, task: PartsTask) -> MadeParts:
         missing = [*task.numbers]

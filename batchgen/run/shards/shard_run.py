@@ -9,18 +9,19 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from batchgen.engines.engine_registry import open_engine
 from batchgen.errors import StateError
-from batchgen.evaluation.model_queries.scoring_model import EngineOpener, LazyEngine
+from batchgen.evaluation.model_queries.scoring_model import EngineOpener
+from batchgen.evaluation.model_queries.scoring_pass import ScoringPasses
 from batchgen.jobfile.load import LoadedJob
 from batchgen.output.published_run import PublishedRun
 from batchgen.planning.host_processor import read_processor
 from batchgen.progress import SILENT, Reporter
 from batchgen.run.executors.executor import MadeParts, PartsTask
+from batchgen.run.executors.run_passes import run_passes
 from batchgen.run.executors.task_checks import check_space, validity_check
 from batchgen.run.executors.this_process import LocalExecutor
 from batchgen.run.job_for_run import loaded_job
@@ -29,6 +30,8 @@ from batchgen.run.publication import complete_result, is_complete
 from batchgen.run.result import RunResult
 from batchgen.run.reuse import EarlierRun, open_reuse
 from batchgen.run.setup import Setup, run_identity, set_up
+from batchgen.run.shards.claim_turns import BEATS_BEFORE_EXPIRY, claimed_parts
+from batchgen.run.shards.part_scoring import PartScoring
 from batchgen.run.shards.shard_place import ShardPlace, meet
 from batchgen.run.stop_signals import (
     Deadline,
@@ -49,11 +52,9 @@ from batchgen.state.shards.claims import EXPIRY_SECONDS, PartClaims
 from batchgen.state.shards.members import ShardMember, join
 from batchgen.state.shards.shard import Shard
 from batchgen.state.shards.shard_journal import import_answers, shard_journal
+from batchgen.state.shards.shared_parts import SharedPartStore
 from batchgen.storage.entries import exists
 from batchgen.storage.failpoints import arm
-
-_BEATS_BEFORE_EXPIRY = 8
-_MOST_SECONDS_BETWEEN_LOOKS = 5.0
 
 
 def run_shard(  # noqa: PLR0913  # every argument but the job and the shard has a default
@@ -88,7 +89,7 @@ def run_shard(  # noqa: PLR0913  # every argument but the job and the shard has 
     folder = RunFolder(Path(loaded.job.output.path))
     check_no_matrix(folder.path)
     folder.create(int(loaded.job.output.file_mode, 8))
-    beats = expiry / _BEATS_BEFORE_EXPIRY
+    beats = expiry / BEATS_BEFORE_EXPIRY
     with (
         hold_lock(folder.lock, shared=True) as lock,
         join(folder, shard, deciding_versions(), seconds_between_beats=beats) as member,
@@ -115,16 +116,16 @@ def run_shard(  # noqa: PLR0913  # every argument but the job and the shard has 
         opened = open_journal(
             folder, run_id=identity.run_id, samples=setup.samples, reporter=reporter, path=path
         )
-        engine = LazyEngine(partial(setup.scoring_model.open, opener, stopping))
+        passes = run_passes(folder, setup, opener, should_stop=stopping, reporter=reporter)
         with (
             meet(home, identity.run_id, member, beats) as place,
             opened as journal,
-            closing(engine),
+            closing(passes.engine),
         ):
-            executor = LocalExecutor(journal, engine, opener)
+            executor = LocalExecutor(journal, passes.engine, opener)
             work = _ShardWork(
                 folder, lock, setup, identity, shard, member, place, journal, executor, reporter,
-                stopping, earlier, expiry,
+                stopping, passes, earlier, expiry,
             )  # fmt: skip
             return work.run()
 
@@ -144,6 +145,7 @@ class _ShardWork:
     executor: LocalExecutor
     reporter: Reporter
     stop: StopCondition
+    passes: ScoringPasses
     earlier: EarlierRun | None
     expiry: float
 
@@ -171,7 +173,7 @@ class _ShardWork:
             seconds, load_seconds = seconds + found.seconds, load_seconds + found.load_seconds
             facts |= found.facts
             self._record(found, facts)
-        is_unfinished = bool(self._missing())
+        is_unfinished = bool(self._missing()) or not self._query_models(own)
         counted = taken if self.shard.claims else own
         return RunResult(
             outcome="stopped" if is_unfinished else "sealed",
@@ -192,6 +194,18 @@ class _ShardWork:
             price=self.setup.job.model.price,
             shard=str(self.shard),
         )
+
+    def _query_models(self, own: range) -> bool:
+        """Query the models of the evaluation about the parts of this shard; False if it is stopped first.
+
+        Where the parts are in a bucket, publishing does that: no other machine sees the results.
+        """
+        if not isinstance(self.place.store, SharedPartStore):
+            return True
+        return PartScoring(
+            self.folder, self.setup, self.passes, self.place.store, self.place.name, own,
+            self.shard.claims, self.expiry, self.reporter, self.stop,
+        ).run()  # fmt: skip
 
     def _record(self, made: MadeParts, facts: Mapping[str, Any]) -> None:
         before = self.member.content
@@ -260,21 +274,12 @@ class _ShardWork:
             clock=time.monotonic,
             expiry=self.expiry,
         )
-        pause = min(_MOST_SECONDS_BETWEEN_LOOKS, self.expiry / _BEATS_BEFORE_EXPIRY)
-        waiting = False
-        while not (self.stop() or failures.reason or budget.reason):
-            first = claims.take()
-            if first is not None:
-                yield self._claimed(claims, first, budget, taken)
-            elif not claims.others:
-                return
-            else:
-                if not waiting:
-                    self.reporter.info(
-                        f"waiting for {claims.others:,} parts that other workers make; those of a worker that ends are made here"
-                    )
-                    waiting = True
-                time.sleep(pause)
+
+        def has_ended() -> bool:
+            return bool(self.stop() or failures.reason or budget.reason)
+
+        for first in claimed_parts(claims, has_ended, self.expiry, self.reporter):
+            yield self._claimed(claims, first, budget, taken)
 
     def _claimed(
         self, claims: PartClaims, first: int, budget: TokenBudget, taken: set[int]

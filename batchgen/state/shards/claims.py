@@ -147,9 +147,10 @@ class PartClaims:
 
 @dataclass(frozen=True, slots=True)
 class FolderClaims:
-    """Claims in the run's folder."""
+    """Claims in the run's folder: in `claims`, or in the folder `path`, which is below it."""
 
     folder: RunFolder
+    path: Path | None = None
 
     def is_claimed(self, part: int) -> bool:
         return os.path.lexists(self._path(part, 0))
@@ -167,7 +168,7 @@ class FolderClaims:
             try:
                 path.symlink_to(owner)
             except FileNotFoundError:
-                self.folder.claims.mkdir(mode=0o700, exist_ok=True)
+                self._place.mkdir(mode=0o700, parents=True, exist_ok=True)
                 return self.create(part, claim, owner)
             except FileExistsError:
                 # A server of files may lose its answer to the first request, and answer the repeated one.
@@ -180,7 +181,11 @@ class FolderClaims:
         return None if found.has_ended or not found.content else found.beat
 
     def _path(self, part: int, claim: int) -> Path:
-        return self.folder.claims / f"{part:05d}.{claim}"
+        return self._place / f"{part:05d}.{claim}"
+
+    @property
+    def _place(self) -> Path:
+        return self.path or self.folder.claims
 
     def _owner(self, path: Path) -> str | None:
         with disk_errors("cannot read", path):

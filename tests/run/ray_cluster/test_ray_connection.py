@@ -9,7 +9,7 @@ import pytest
 from batchgen.errors import BatchgenError, ResourceError, UsageError
 from batchgen.job.spec import ModelSpec
 from batchgen.jobfile.load import load_job
-from batchgen.run.ray_cluster.ray_connection import connect, default_workers, needed_gpus
+from batchgen.run.ray_cluster.ray_connection import connect, plan_hiring
 from batchgen.run.ray_cluster.ray_run import RayCluster, run_on_ray
 from tests.conftest import MakeJob
 
@@ -75,5 +75,21 @@ GPUS = nodes({"CPU": 16, "GPU": 4}, {"CPU": 16, "GPU": 4})
 def test_workers_follow_the_gpus_of_an_engine(
     cluster: ModuleType, model: dict[str, Any], gpus: int, workers: int
 ) -> None:
-    assert needed_gpus(cluster, ModelSpec(**model)) == gpus
-    assert default_workers(cluster, gpus) == workers
+    hiring = plan_hiring(cluster, ModelSpec(**model), None)
+    assert (hiring.gpus, hiring.workers) == (gpus, workers)
+    assert plan_hiring(cluster, ModelSpec(**model), 3).workers == 3
+
+
+@pytest.mark.parametrize(
+    ("model", "imports_torch"),
+    [
+        ({"engine": "transformers", "path": "a-model"}, True),
+        ({"engine": "echo", "path": "a-model"}, True),
+        ({"engine": "echo"}, False),
+        ({"engine": "openai", "path": "a-model", "base_url": "http://localhost/v1"}, False),
+    ],
+)
+def test_workers_import_early_what_their_model_needs(
+    model: dict[str, Any], imports_torch: bool
+) -> None:
+    assert ("torch" in plan_hiring(CPUS, ModelSpec(**model), None).modules) is imports_torch

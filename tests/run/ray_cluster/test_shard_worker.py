@@ -116,3 +116,10 @@ def test_the_error_of_the_process_is_reported(make_job: MakeJob) -> None:
     report = ShardWorker().run(wanted)
     assert (report.exit_code, report.died) == (5, False)
     assert "rows.jsonl" in report.error
+
+
+@pytest.mark.slow
+def test_a_library_that_is_missing_on_a_node_is_in_its_log(make_job: MakeJob) -> None:
+    report = ShardWorker(["a_module_that_does_not_exist"]).run(command(make_job(ROWS[:2])))
+    assert (report.exit_code, report.died) == (1, False)
+    assert "a_module_that_does_not_exist" in report.log.read_text()
