@@ -142,7 +142,7 @@ def simulate(folder: RunFolder, load: Load, seed: int = 7) -> Outcome:
     answers(load.rows)  # once, for all processes
     began = time.monotonic()
     running = {start(folder, load, chance) for _ in range(load.workers)}
-    counter = SealedCounter(SharedPartStore(folder, compression="zstd"))
+    counter = SealedCounter(SharedPartStore(folder, compression="zstd"), lambda _: 0)
     while running:
         counter.look()
         if len(counter.numbers) >= (len(found.memory) + 1) * load.parts / 4:

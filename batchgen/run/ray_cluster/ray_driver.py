@@ -15,8 +15,10 @@ from batchgen.run.ray_cluster.ray_connection import RayCrew
 from batchgen.run.ray_cluster.shard_worker import ShardCommand, WorkerReport
 from batchgen.run.result import RunResult
 from batchgen.run.stop_signals import FailureLimit, FailureWatch, StopCondition
+from batchgen.state.bucket_state import PartsHome
 from batchgen.state.identity import Identity, read_identity
 from batchgen.state.run_folder import RunFolder
+from batchgen.state.shards.bucket_shards import SharedBucketParts, record_bucket_end
 from batchgen.state.shards.members import record_end
 from batchgen.state.shards.sealed_counter import SealedCounter
 from batchgen.state.shards.shared_parts import SharedPartStore
@@ -57,7 +59,7 @@ class RayDriver:
 
     crew: RayCrew
     loaded: LoadedJob
-    folder: RunFolder
+    home: PartsHome
     words: tuple[str, ...]
     begun: RunResult
     reporter: Reporter
@@ -67,9 +69,9 @@ class RayDriver:
     _deaths: int = 0
     _last_death: str = ""
 
-    def __post_init__(self) -> None:
-        store = SharedPartStore(self.folder, compression=self.loaded.job.output.compression)
-        self._counter = SealedCounter(store)
+    @property
+    def folder(self) -> RunFolder:
+        return self.home.folder
 
     @property
     def logs(self) -> Path:
@@ -90,6 +92,7 @@ class RayDriver:
         identity = read_identity(self.folder)
         if identity is None:
             raise StateError(f"{self.folder.run} has vanished", hint="Run the same command again.")
+        self._counter = SealedCounter(self._store(identity), identity.output_rows)
         self._count(RowProgress())
         job, total, done = self.loaded.job, self.begun.expected_rows, self._counter.counts.rows
         unit: Unit = "answer" if self.begun.samples > 1 else "row"
@@ -100,6 +103,12 @@ class RayDriver:
                 self.crew.dismiss_idle()
                 for worker in self._workers:
                     self.ray.kill(worker.actor)
+
+    def _store(self, identity: Identity) -> SharedPartStore | SharedBucketParts:
+        state, compression = self.home.state, self.home.compression
+        if state is None:
+            return SharedPartStore(self.folder, compression=compression)
+        return SharedBucketParts(self.folder, state, identity.run_id, compression=compression)
 
     def _work(
         self,
@@ -151,8 +160,7 @@ class RayDriver:
         command = ShardCommand(
             words=self.words,
             working_folder=Path.cwd(),
-            output=self.folder.path,
-            run_id=self.begun.run_id,
+            shared=None if self.home.state else (self.folder.path, self.begun.run_id),
             log=self.logs
             / f"{time.strftime('%Y%m%dT%H%M%S')}-HOST-{actor._actor_id.hex()[:8]}.log",
         )
@@ -175,6 +183,9 @@ class RayDriver:
             report: WorkerReport = self.ray.get(worker.task)
         except self.ray.exceptions.RayError as error:
             record_end(self.folder, worker.host, worker.process)
+            if self.home.state is not None:
+                run_id = self.begun.run_id
+                record_bucket_end(self.home.state, run_id, worker.host, worker.process)
             preempted = bool(getattr(error, "preempted", False))
             what = "preempted" if preempted else type(error).__name__
             self._after_death(worker.host, what, is_fault=not preempted)

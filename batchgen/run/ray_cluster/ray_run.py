@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from batchgen.engines.engine_registry import open_engine
-from batchgen.errors import LockedError, UsageError
+from batchgen.errors import LockedError
 from batchgen.evaluation.metric_queries import queries_models
 from batchgen.evaluation.model_queries.scoring_model import EngineOpener
 from batchgen.jobfile.load import LoadedJob
@@ -27,6 +27,7 @@ from batchgen.run.result import RunResult
 from batchgen.run.run import Start, run
 from batchgen.run.shards.merge_shards import NoExecutor
 from batchgen.run.stop_signals import Deadline, StopCondition, job_deadlines
+from batchgen.state.bucket_state import open_parts_home
 from batchgen.state.run_folder import RunFolder
 from batchgen.storage.entries import exists
 
@@ -71,11 +72,6 @@ def run_on_ray(  # noqa: PLR0913  # as `run`: every argument but the first three
     Raises:
         BatchgenError: the run cannot start or cannot finish; parts that are sealed stay.
     """
-    if loaded.job.output.upload_parts:
-        raise UsageError(
-            "--ray: output.upload_parts keeps the parts in object storage; the workers of a cluster share the output folder",
-            hint="Add --set output.upload_parts=false, or start each worker with --shard any.",
-        )
     folder = RunFolder(Path(loaded.job.output.path))
     stopping = StopCondition(stop, job_deadlines(loaded.job.run, deadlines))
     publish = partial(
@@ -87,7 +83,7 @@ def run_on_ray(  # noqa: PLR0913  # as `run`: every argument but the first three
         deadlines=stopping.deadlines,
         opener=opener,
     )
-    waits = queries_models(loaded.job)
+    waits = queries_models(loaded.job) and not loaded.job.output.upload_parts
     is_resumed = exists(folder.run) and start != "fresh"
     with ExitStack() as connection, ThreadPoolExecutor(1) as beside:
         early = None
@@ -98,7 +94,8 @@ def run_on_ray(  # noqa: PLR0913  # as `run`: every argument but the first three
             return begun
         crew = early.result() if early else _gather(connection, cluster, loaded, hires=False)
         words = (*words, "--shard", "any", "--json")
-        driver = RayDriver(crew, loaded, folder, words, begun, reporter)
+        home = open_parts_home(folder, loaded.job.output, fresh=False)
+        driver = RayDriver(crew, loaded, home, words, begun, reporter)
         reporter.info(
             f"Ray {cluster.address}: {crew.hiring.workers:,} workers; their logs are in {driver.logs}"
         )

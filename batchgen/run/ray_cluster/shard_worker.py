@@ -31,15 +31,13 @@ class ShardCommand:
     Attributes:
         words: the command line after `batchgen`.
         working_folder: of the driver; relative paths of the job refer to it.
-        output: the run's folder, which all nodes share.
-        run_id: of the run in that folder.
+        shared: the run's folder, which all nodes share, and the id of the run in it; None where the parts are in a bucket.
         log: file for the messages of the process; `HOST` in its name is replaced.
     """
 
     words: tuple[str, ...]
     working_folder: Path
-    output: Path
-    run_id: str
+    shared: tuple[Path, str] | None
     log: Path
 
 
@@ -91,7 +89,7 @@ class ShardWorker:
                 self._child.kill()
                 self._child.communicate()
                 return WorkerReport(host, int(ExitCode.ENVIRONMENT), problem, log)
-            log.parent.mkdir(mode=0o700, exist_ok=True)
+            log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             order = ProcessOrder(command.words, str(command.working_folder), str(log))
             printed, _ = self._child.communicate(order.line())
             early.seek(0)
@@ -110,13 +108,16 @@ def _problem(command: ShardCommand) -> str:
     """Why this node cannot make parts of the run; empty if it can: another folder of the same name would be filled for nothing."""
     if not command.working_folder.is_dir():
         return f"the working folder {command.working_folder} does not exist there"
-    folder = RunFolder(command.output)
+    if command.shared is None:
+        return ""
+    output, run_id = command.shared
+    folder = RunFolder(output)
     found = ""
     if exists(folder.run):
         with suppress(BatchgenError):
             found = str(read_json(folder.run).get("run_id", ""))
-    if found != command.run_id:
-        return f"{command.output} is not the output folder of the run there; expected a folder that all nodes share"
+    if found != run_id:
+        return f"{output} is not the output folder of the run there; expected a folder that all nodes share"
     return ""
 
 

@@ -155,10 +155,24 @@ def read_member(state: BucketState, run_id: str, name: str) -> dict[str, Any] | 
 
 def read_members(state: BucketState, run_id: str) -> list[dict[str, Any]]:
     """What all members of a run have shown, by name."""
+    return [content for _, content in _members(state, run_id)]
+
+
+def record_bucket_end(state: BucketState, run_id: str, host: str, process: int) -> None:
+    """Record that the process of a member is gone, so that its claims are free at once. One that lives shows itself again."""
+    for name, content in _members(state, run_id):
+        if (content.get("host"), content.get("pid")) == (host, process):
+            text = json.dumps({**content, "ended": True}, ensure_ascii=False).encode()
+            state.bucket.put(_member_key(state, run_id, name), text)
+
+
+def _members(state: BucketState, run_id: str) -> Iterator[tuple[str, dict[str, Any]]]:
     listed = state.bucket.list(state.url.child(f"{run_id}/shards").key)
     names = sorted(one.url.key.rpartition("/")[2].removesuffix(".json") for one in listed)
-    found = (read_member(state, run_id, name) for name in names if name != "versions")
-    return [content for content in found if content is not None]
+    for name in names:
+        found = None if name == "versions" else read_member(state, run_id, name)
+        if found is not None:
+            yield name, found
 
 
 def _member_key(state: BucketState, run_id: str, name: str) -> str:

@@ -1,8 +1,10 @@
 """How far a run has come: counts the parts that its workers seal, for the process that only watches."""
 
 import time
+from collections.abc import Callable
 
 from batchgen.state.parts import Counts
+from batchgen.state.shards.bucket_shards import SharedBucketParts
 from batchgen.state.shards.shared_parts import SharedPartStore
 
 _PAUSE_FOR_A_LIST = 9.0
@@ -11,17 +13,21 @@ _LONGEST_PAUSE = 5.0
 
 
 class SealedCounter:
-    """Counts sealed parts, each once. Of a part, its number is kept.
+    """Counts sealed parts, each once. Of a part, its number is kept; of one that is only in a bucket, its rows are counted.
 
     Attributes:
         numbers: of the counted parts.
         counts: their sum.
     """
 
-    def __init__(self, store: SharedPartStore) -> None:
+    def __init__(
+        self, store: SharedPartStore | SharedBucketParts, output_rows: Callable[[int], int]
+    ) -> None:
+        """`output_rows`: of a part."""
         self.numbers: set[int] = set()
         self.counts = Counts()
         self._store = store
+        self._output_rows = output_rows
         self._next = 0.0
 
     def look(self) -> Counts | None:
@@ -32,7 +38,8 @@ class SealedCounter:
         new = Counts()
         found = self._store.numbers() - self.numbers
         for number in found:
-            new += self._store.recorded([number])[number].counts
+            recorded = self._store.recorded([number]).get(number)
+            new += recorded.counts if recorded else Counts(rows=self._output_rows(number))
         self.numbers |= found
         self.counts += new
         now = time.monotonic()

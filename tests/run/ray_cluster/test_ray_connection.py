@@ -38,13 +38,6 @@ def test_a_run_without_a_cluster_keeps_what_was_there(make_job: MakeJob) -> None
     assert (Path(job.job.output.path) / ".batchgen" / "run.json").exists()
 
 
-def test_parts_in_a_bucket_are_rejected(make_job: MakeJob) -> None:
-    output = {"path": "out", "upload": "s3://bucket/p", "upload_parts": True}
-    with pytest.raises(UsageError, match=r"--ray: output\.upload_parts") as caught:
-        run_on_ray(load_job(make_job(output=output)), ("run",), RayCluster("local"))
-    assert "--shard any" in caught.value.hint
-
-
 def nodes(*resources: dict[str, float], alive: bool = True) -> ModuleType:
     """What is used of Ray, of a cluster with these nodes and a dead one."""
     listed = [{"Alive": alive, "Resources": one} for one in resources]

@@ -27,6 +27,7 @@ from batchgen.state.shards.members import members
 from batchgen.storage.entries import list_folder
 from tests.conftest import ROOT, MakeJob
 from tests.engines.openai.fake_server import FakeServer, Seen, Sent, say, serving, slowly
+from tests.object_store import FaultyStore
 
 pytest.importorskip("ray", reason="needs Ray")
 pytestmark = pytest.mark.soak
@@ -59,6 +60,10 @@ class TwoNodes:
 
     def add_node(self) -> None:
         self._do("add a node")
+
+    def lose_head(self) -> None:
+        """Kill the node that holds the cluster together."""
+        self._do("lose the head")
 
     def _do(self, command: str) -> None:
         assert self._process.stdin is not None
@@ -238,6 +243,24 @@ def test_a_killed_driver_resumes_and_its_workers_end(job: Path, cluster: TwoNode
     check_rows(job)
 
 
+def test_a_run_that_lost_the_head_node_goes_on_elsewhere(
+    job: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray ends the driver and all workers; what they sealed stays."""
+    monkeypatch.setenv("RAY_gcs_rpc_server_reconnect_timeout_s", "5")  # instead of 60
+    folder, lost = RunFolder(job.parent / "out"), TwoNodes()
+    driver = start(job, lost)
+    wait_for_parts(folder, 3)
+    lost.lose_head()
+    driver.communicate(timeout=120)
+    assert driver.returncode != 0
+    wait_until_none_lives(folder)
+    lost.close()
+    assert len(list(folder.parts.glob("*.bgpart"))) < len(ROWS) / PART_ROWS
+    assert finish(start(job, "local"))["outcome"] == "done"
+    check_rows(job)
+
+
 def test_a_stopped_driver_stops_its_workers_and_one_machine_finishes(
     job: Path, cluster: TwoNodes
 ) -> None:
@@ -299,3 +322,34 @@ def test_a_cluster_of_this_machine_alone(make_job: MakeJob) -> None:
     found = finish(start(job, "local"))
     assert (found["outcome"], found["rows"]["ok"]) == ("done", len(ROWS))
     check_rows(job)
+
+
+def test_workers_query_the_models_of_the_evaluation(make_job: MakeJob, cluster: TwoNodes) -> None:
+    """The command asks nothing: all results are in the cache when it publishes."""
+    judge = {"name": "good", "model": {"engine": "echo"}}
+    metric = {"type": "loglikelihood", "column": "q"}
+    job = make_job(
+        ROWS, batching={"part_rows": PART_ROWS}, evaluate={"metrics": [metric], "judges": [judge]}
+    )
+    driver = start(job, cluster)
+    _, messages = driver.communicate(timeout=240)
+    assert driver.returncode == 0, messages
+    logs = "".join(path.read_text() for path in (job.parent / "out" / ".batchgen/logs").iterdir())
+    for what in ("scoring texts with the model", "judge good: querying"):
+        assert what in logs
+        assert what not in messages
+    check_rows(job)
+    scores = pl.read_parquet(job.parent / "out" / "scores.parquet")
+    assert scores.equals(pl.read_parquet(job.parent / "whole" / "scores.parquet"))
+
+
+def test_parts_in_a_bucket_need_no_shared_folder(
+    make_job: MakeJob, object_store: FaultyStore
+) -> None:
+    output = {"path": "out", "upload": object_store.address("pub"), "upload_parts": True}
+    job = make_job(ROWS, output=output, batching={"part_rows": PART_ROWS})
+    found = finish(start(job, "local"))
+    assert (found["outcome"], found["rows"]["ok"]) == ("done", len(ROWS))
+    assert sum(one["parts"] for one in found["engine"]["machines"]) == len(ROWS) / PART_ROWS
+    assert [key for key in object_store.listing() if key.startswith("pub/.batchgen/")] == []
+    assert json.loads(object_store.get("pub/manifest.json"))["rows"] == len(ROWS)

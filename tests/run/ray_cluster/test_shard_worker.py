@@ -33,8 +33,7 @@ def command(job: Path, **changes: object) -> ShardCommand:
     found: dict[str, object] = {
         "words": ("run", str(job), "--shard", "any", "--json"),
         "working_folder": job.parent,
-        "output": folder.path,
-        "run_id": begin(job, folder),
+        "shared": (folder.path, begin(job, folder)),
         "log": job.parent / "logs" / "HOST.log",
     }
     return ShardCommand(**(found | changes))  # type: ignore[arg-type]
@@ -88,7 +87,7 @@ def test_a_node_that_does_not_share_the_folders_is_refused(
     assert elsewhere.exit_code == 5
     assert "the working folder" in elsewhere.error
     for run_folder in (tmp_path / "other", job.parent / "out"):
-        report = ShardWorker().run(command(job, output=run_folder, run_id="another"))
+        report = ShardWorker().run(command(job, shared=(run_folder, "another")))
         assert report.exit_code == 5
         assert "expected a folder that all nodes share" in report.error
     assert not (tmp_path / "other").exists(), "nothing is made there"

@@ -1,7 +1,7 @@
 """A Ray cluster of two nodes on this machine, in a process of its own: Ray forks, and a fork of the process of all tests is too large.
 
-Prints the address; `lose a raylet` on stdin kills that of the second node and adds a third one, `add a node` adds one, and both are
-answered with `done`; it ends with stdin.
+Prints the address; `lose a raylet` on stdin kills that of the second node and adds a third one, `add a node` adds one, `lose the head`
+kills the processes of the first node, and each is answered with `done`; it ends with stdin.
 """
 
 import os
@@ -22,10 +22,7 @@ def main() -> None:
     sys.stdout.write(f"{cluster.address}\n")
     sys.stdout.flush()
     for command in sys.stdin:
-        if command.strip() == "add a node":
-            add_node(cluster)
-        else:
-            lose_raylet(cluster)
+        COMMANDS[command.strip()](cluster)
         sys.stdout.write("done\n")
         sys.stdout.flush()
     cluster.shutdown()  # type: ignore[no-untyped-call]
@@ -40,6 +37,14 @@ def lose_raylet(cluster: Any) -> None:
     old = next(one for one in cluster.worker_nodes if one is not node)
     os.kill(old.all_processes["raylet"][0].process.pid, signal.SIGKILL)
     cluster.worker_nodes.discard(old)
+
+
+def lose_head(cluster: Any) -> None:
+    for name in ("raylet", "gcs_server"):
+        os.kill(cluster.head_node.all_processes[name][0].process.pid, signal.SIGKILL)
+
+
+COMMANDS = {"add a node": add_node, "lose a raylet": lose_raylet, "lose the head": lose_head}
 
 
 if __name__ == "__main__":

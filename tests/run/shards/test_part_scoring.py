@@ -111,7 +111,9 @@ def test_what_no_shard_asked_is_asked_by_publishing(
 ) -> None:
     single, asked = whole
     lost, last = Models(most=1), Models()
-    assert run_shard(job, parse_shard("any"), opener=lost, stop=lambda: lost.stopped).why_stopped == ""
+    assert (
+        run_shard(job, parse_shard("any"), opener=lost, stop=lambda: lost.stopped).why_stopped == ""
+    )
     done = merge(job, last)
     assert (done.outcome, last.asked) == ("done", asked)
     assert scores(done).equals(scores(single))
