@@ -244,21 +244,33 @@ def test_a_killed_driver_resumes_and_its_workers_end(job: Path, cluster: TwoNode
 
 
 def test_a_run_that_lost_the_head_node_goes_on_elsewhere(
-    job: Path, monkeypatch: pytest.MonkeyPatch
+    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ray ends the driver and all workers; what they sealed stays."""
     monkeypatch.setenv("RAY_gcs_rpc_server_reconnect_timeout_s", "5")  # instead of 60
-    folder, lost = RunFolder(job.parent / "out"), TwoNodes()
-    driver = start(job, lost)
-    wait_for_parts(folder, 3)
-    lost.lose_head()
-    driver.communicate(timeout=120)
-    assert driver.returncode != 0
-    wait_until_none_lives(folder)
-    lost.close()
-    assert len(list(folder.parts.glob("*.bgpart"))) < len(ROWS) / PART_ROWS
-    assert finish(start(job, "local"))["outcome"] == "done"
-    check_rows(job)
+    is_lost = threading.Event()
+
+    def say_slowly(seen: Seen) -> Sent:
+        is_lost.wait(0.5)
+        return say(seen)
+
+    with serving(say_slowly) as server:
+        model = {"engine": "openai", "base_url": server.url}
+        job = make_job(ROWS, model=model, batching={"part_rows": PART_ROWS, "max_rows": 1})
+        folder, lost = RunFolder(job.parent / "out"), TwoNodes()
+        driver = start(job, lost)
+        wait_for_parts(folder, 1)
+        lost.lose_head()
+        driver.communicate(timeout=120)
+        assert driver.returncode != 0
+        wait_until_none_lives(folder)
+        lost.close()
+        sealed = len(list(folder.parts.glob("*.bgpart")))
+        is_lost.set()
+        found = finish(start(job, "local"))
+        assert found["outcome"] == "done"
+        assert found["rows"]["resumed"] >= sealed * PART_ROWS > 0
+        check_rows(job)
 
 
 def test_a_stopped_driver_stops_its_workers_and_one_machine_finishes(
