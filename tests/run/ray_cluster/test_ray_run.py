@@ -267,9 +267,9 @@ def test_a_run_that_lost_the_head_node_goes_on_elsewhere(
         lost.close()
         sealed = len(list(folder.parts.glob("*.bgpart")))
         is_lost.set()
-        found = finish(start(job, "local"))
-        assert found["outcome"] == "done"
-        assert found["rows"]["resumed"] >= sealed * PART_ROWS > 0
+        result = run(load_job(job))
+        assert result.outcome == "done"
+        assert result.resumed_rows >= sealed * PART_ROWS > 0
         check_rows(job)
 
 
@@ -288,15 +288,24 @@ def test_a_stopped_driver_stops_its_workers_and_one_machine_finishes(
     check_rows(job)
 
 
-def test_a_second_driver_is_refused_while_workers_run(job: Path, cluster: TwoNodes) -> None:
-    folder = RunFolder(job.parent / "out")
-    driver = start(job, cluster)
-    wait_for_parts(folder, 1)
-    second = start(job, cluster)
-    _, messages = second.communicate(timeout=120)
-    assert second.returncode == 75
-    assert "shards are running" in messages
-    assert finish(driver)["outcome"] == "done"
+def test_a_second_driver_is_refused_while_workers_run(make_job: MakeJob, cluster: TwoNodes) -> None:
+    is_refused = threading.Event()
+
+    def say_slowly(seen: Seen) -> Sent:
+        is_refused.wait(2.0)
+        return say(seen)
+
+    with serving(say_slowly) as server:
+        model = {"engine": "openai", "base_url": server.url}
+        job = make_job(ROWS, model=model, batching={"part_rows": PART_ROWS, "max_rows": 1})
+        driver = start(job, cluster)
+        wait_for_owners(RunFolder(job.parent / "out"), WORKERS)
+        second = start(job, cluster)
+        _, messages = second.communicate(timeout=120)
+        is_refused.set()
+        assert second.returncode == 75
+        assert "shards are running" in messages
+        assert finish(driver)["outcome"] == "done"
 
 
 def test_a_worker_that_cannot_make_parts_ends_the_run_by_name(job: Path, cluster: TwoNodes) -> None:
