@@ -34,7 +34,7 @@ batchgen run job.yaml --merge         # once: evaluates and publishes, or ends w
   `engine.processors` their kinds of processors, which may round differently. `seconds` are those of the shard that worked longest.
 - Models that an evaluation queries (metrics of likelihood, judges, `choice_probabilities`) are queried by the shards: each about its own
   parts, `any` about parts that it claims, once all parts are made. Each needs the models of the judges. Results are saved in blocks of
-  256 answers; `--merge` builds all queries again, to find them, and asks what is missing, such as that of a lost shard.
+  256 answers; `--merge` builds all queries again, to find them, and sends those without a result, such as those of a lost shard.
 
 With `output.upload_parts: true`, the machines share a bucket in place of a folder: each needs the input, the model and a folder of its
 own, which may be lost with it. Parts, claims and members are objects, made by conditional puts, and `--merge` runs on any machine, which

@@ -85,10 +85,10 @@ def run_on_ray(  # noqa: PLR0913  # as `run`: every argument but the first three
     )
     waits = queries_models(loaded.job) and not loaded.job.output.upload_parts
     is_resumed = exists(folder.run) and start != "fresh"
-    with ExitStack() as connection, ThreadPoolExecutor(1) as beside:
+    with ExitStack() as connection, ThreadPoolExecutor(1) as thread:
         early = None
         if not folder.complete or start == "fresh":
-            early = beside.submit(_gather, connection, cluster, loaded, hires=not is_resumed)
+            early = thread.submit(_gather, connection, cluster, loaded, hires=not is_resumed)
         begun = publish(start=start, executor=NoExecutor(folder, publishes=not waits))
         if begun.outcome != "stopped" or stopping():
             return begun
@@ -100,7 +100,7 @@ def run_on_ray(  # noqa: PLR0913  # as `run`: every argument but the first three
             f"Ray {cluster.address}: {crew.hiring.workers:,} workers; their logs are in {driver.logs}"
         )
         stopped = driver.make_parts(stopping, queries_models=waits)
-        closed = beside.submit(connection.close)
+        closed = thread.submit(connection.close)
         is_stopped = stopping() or bool(stopped.why)
         executor = NoExecutor(folder, publishes=not (waits and is_stopped))
         result = _when_free(partial(publish, executor=executor))
@@ -117,7 +117,7 @@ def run_on_ray(  # noqa: PLR0913  # as `run`: every argument but the first three
 def _gather(
     connection: ExitStack, cluster: RayCluster, loaded: LoadedJob, *, hires: bool
 ) -> RayCrew:
-    """Connect, until `connection` is closed. The workers of a run that begins are hired at once: they import meanwhile."""
+    """Connect, until `connection` is closed. The workers of a run that begins are hired at once, and import in that time."""
     ray = connection.enter_context(connect(cluster.address))
     hiring = plan_hiring(ray, loaded.job.model, cluster.workers)
     return RayCrew(ray, hiring, [hire(ray, hiring) for _ in range(hiring.workers if hires else 0)])

@@ -1,7 +1,7 @@
 """The process in which a worker of a Ray cluster makes parts, started with the number of its parent and names of modules.
 
-It imports the modules while the driver still reads the input. Then a line on stdin, a `ProcessOrder`, says what it runs, and where
-its messages go; without one it ends.
+It imports the modules while the driver still reads the input. Then a line on stdin, a `ProcessOrder`, contains what it
+runs, and the file for its messages; without one it ends.
 """
 
 import importlib

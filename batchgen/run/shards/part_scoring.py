@@ -74,6 +74,8 @@ class PartScoring:
         return claimed_parts(claims, self.stop, self.expiry, self.reporter)
 
     def _key(self, passes: Iterable[ScoringPass]) -> str:
-        """What the models are asked; a hash."""
-        asked = [[one.model, [source.columns for source in one.sources]] for one in passes]
-        return fingerprint({"asked": asked, "evaluation": self.setup.evaluation.fingerprint})[:32]
+        """A hash of the models and of what they are queried about."""
+        queried = [[one.model, [source.columns for source in one.sources]] for one in passes]
+        return fingerprint({"queried": queried, "evaluation": self.setup.evaluation.fingerprint})[
+            :32
+        ]

@@ -1,10 +1,10 @@
 """Which parts a model has been queried about, noted by the shard that did it.
 
-    .batchgen/shards/scores/<key>/00012.scored     an empty file; the key is a hash of the model and of what it is asked
+    .batchgen/shards/scores/<key>/00012.scored     an empty file; the key is a hash of the model and its queries
     .batchgen/shards/scores/<key>/claims/00012.0   which worker does it; see `claims.py`
 
 The results are in the cache of likelihoods. A note only saves another shard the look: what is not in the cache when the run is
-published is asked then.
+published is queried then.
 """
 
 from dataclasses import dataclass

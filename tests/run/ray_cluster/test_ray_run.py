@@ -346,7 +346,7 @@ def test_a_cluster_of_this_machine_alone(make_job: MakeJob) -> None:
 
 
 def test_workers_query_the_models_of_the_evaluation(make_job: MakeJob, cluster: TwoNodes) -> None:
-    """The command asks nothing: all results are in the cache when it publishes."""
+    """The command queries nothing: all results are in the cache when it publishes."""
     judge = {"name": "good", "model": {"engine": "echo"}}
     metric = {"type": "loglikelihood", "column": "q"}
     job = make_job(

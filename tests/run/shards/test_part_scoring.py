@@ -30,9 +30,9 @@ OF_THE_RUN = ("run_id", "created_at")
 
 @dataclass
 class Models:
-    """Opens engines, and counts what they are asked."""
+    """Opens engines, and counts their queries."""
 
-    asked: int = 0
+    queried: int = 0
     most: int = 1_000_000
     stopped: bool = False
     opened: list[Any] = field(default_factory=list)
@@ -43,8 +43,8 @@ class Models:
         class Counting(EchoEngine):
             def likelihoods(self, continuations: Iterable[Continuation]) -> Iterator[Likelihood]:
                 for one in super().likelihoods(continuations):
-                    models.asked += 1
-                    models.stopped = models.asked >= models.most
+                    models.queried += 1
+                    models.stopped = models.queried >= models.most
                     yield one
 
         self.opened.append(decode)
@@ -71,51 +71,51 @@ def scores(result: RunResult) -> pl.DataFrame:
 
 @pytest.fixture
 def whole(job: Path) -> tuple[RunResult, int]:
-    """One process alone, and how much it asked."""
+    """One process alone, and the number of its queries."""
     models = Models()
     done = run(load_job(job, overrides=["output.path=whole"]), opener=models)
-    return done, models.asked
+    return done, models.queried
 
 
 @pytest.mark.parametrize("shards", [["any", "any"], ["1/2", "0/2"]])
-def test_shards_query_the_models_and_publishing_asks_nothing(
+def test_shards_query_the_models_and_publishing_queries_nothing(
     job: Path, whole: tuple[RunResult, int], shards: list[str]
 ) -> None:
-    single, asked = whole
-    assert asked > len(ROWS)
+    single, queried = whole
+    assert queried > len(ROWS)
     workers = Models()
     for shard in shards:
         assert run_shard(job, parse_shard(shard), opener=workers).outcome == "sealed"
-    assert workers.asked == asked
+    assert workers.queried == queried
     last = Models()
     done = merge(job, last)
-    assert (done.outcome, last.asked, last.opened) == ("done", 0, [])
+    assert (done.outcome, last.queried, last.opened) == ("done", 0, [])
     assert done.frame().drop(OF_THE_RUN).equals(single.frame().drop(OF_THE_RUN))
     assert scores(done).equals(scores(single))
 
 
-def test_what_a_stopped_shard_has_not_asked_is_asked_by_the_next(
+def test_what_a_stopped_shard_has_not_queried_is_queried_by_the_next(
     job: Path, whole: tuple[RunResult, int]
 ) -> None:
-    _, asked = whole
-    first, second, last = Models(most=asked // 2), Models(), Models()
+    _, queried = whole
+    first, second, last = Models(most=queried // 2), Models(), Models()
     stopped = run_shard(job, parse_shard("any"), opener=first, stop=lambda: first.stopped)
     assert stopped.outcome == "stopped"
     assert run_shard(job, parse_shard("any"), opener=second).outcome == "sealed"
-    assert 0 < second.asked < asked
-    assert (merge(job, last).outcome, last.asked) == ("done", 0)
+    assert 0 < second.queried < queried
+    assert (merge(job, last).outcome, last.queried) == ("done", 0)
 
 
-def test_what_no_shard_asked_is_asked_by_publishing(
+def test_what_no_shard_queried_is_queried_by_publishing(
     job: Path, whole: tuple[RunResult, int]
 ) -> None:
-    single, asked = whole
+    single, queried = whole
     lost, last = Models(most=1), Models()
     assert (
         run_shard(job, parse_shard("any"), opener=lost, stop=lambda: lost.stopped).why_stopped == ""
     )
     done = merge(job, last)
-    assert (done.outcome, last.asked) == ("done", asked)
+    assert (done.outcome, last.queried) == ("done", queried)
     assert scores(done).equals(scores(single))
 
 
