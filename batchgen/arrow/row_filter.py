@@ -11,7 +11,7 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
-from batchgen.errors import DataError, JobKeyError
+from batchgen.errors import DataError, JobKeyError, UsageError
 
 _QUOTED = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|--[^\n]*|/\*.*?\*/", re.DOTALL)
 _CLOCK = re.compile(
@@ -120,3 +120,13 @@ def _is_by_row(expression: pl.Expr) -> bool:
             pass
         nodes += node.meta.pop()
     return True
+
+
+def parse_where(text: str, schema: pa.Schema) -> RowFilter | None:
+    """The condition of the option --where on columns of a schema; None for an empty text. UsageError if it is invalid."""
+    if not text:
+        return None
+    try:
+        return RowFilter(text, schema.remove_metadata(), "--where")
+    except JobKeyError as error:
+        raise UsageError(f"--where: {error.problem.message}", hint=error.problem.hint) from error

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from batchgen.cli.options import json_option, print_json
+from batchgen.cli.options import RunPath, VotedRunPath, json_option, print_json
 
 if TYPE_CHECKING:
     from batchgen.feedback.training.export_examples import ExportSummary
 
-RUN = click.Path(path_type=Path, exists=True, file_okay=False)
+RUN = VotedRunPath(path_type=Path, exists=True, file_okay=False)
+ANY_RUN = RunPath(path_type=Path, exists=True, file_okay=False)
 
 
 @click.group()
@@ -92,8 +93,14 @@ def import_(
     metavar="COLUMN",
     help="Also by the values of this column. Repeatable. Default: evaluate.slices of the job.",
 )
+@click.option(
+    "--where",
+    metavar="SQL",
+    default="",
+    help="Only answers that fulfil it, such as \"lang = 'zh'\".",
+)
 @json_option
-def stats(run: Path, *, by: Sequence[str], as_json: bool) -> None:
+def stats(run: Path, *, by: Sequence[str], where: str, as_json: bool) -> None:
     """Count votes, and measure how far people agree.
 
     With each other, and with each judge and metric. kappa is Cohen's, alpha Krippendorff's; 1 is full agreement, 0 that of chance. Intervals are bootstrapped over prompts.
@@ -105,7 +112,7 @@ def stats(run: Path, *, by: Sequence[str], as_json: bool) -> None:
     from batchgen.output.published_run import PublishedRun
     from batchgen.state.open_folder import open_folder
 
-    found = vote_statistics(PublishedRun(open_folder(run)), by=by)
+    found = vote_statistics(PublishedRun(open_folder(run)), by=by, where=where)
     if as_json:
         print_json(**to_json(found))
         return
@@ -157,8 +164,8 @@ def join(run: Path, *, as_json: bool, **options: str | None) -> int:
 
 
 @feedback.command()
-@click.argument("run", type=RUN)
-@click.argument("other", metavar="[RUN2]", required=False, type=RUN)
+@click.argument("run", type=ANY_RUN)
+@click.argument("other", metavar="[RUN2]", required=False, type=ANY_RUN)
 @click.option(
     "--format",
     "format_name",

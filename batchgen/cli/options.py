@@ -37,6 +37,22 @@ class RunPath(click.Path):
         return super().convert(value, param, ctx)
 
 
+class VotedRunPath(click.Path):
+    """The folder of a run with votes; the address of a run in object storage, which takes none, is an error."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401  # as click declares it
+        from batchgen.storage.remote.object_url import is_object_url
+
+        if is_object_url(value):
+            from batchgen.errors import UsageError
+
+            raise UsageError(
+                f"{value}: a run in object storage takes no votes: nothing is written into a bucket",
+                hint="Copy the run to a folder with a client of the store, and give that folder.",
+            )
+        return super().convert(value, param, ctx)
+
+
 SET = click.option(
     "-s",
     "--set",

@@ -25,10 +25,17 @@ FOLDER = RunPath(path_type=Path, exists=True, file_okay=False)
     metavar="FILE",
     help="Write to this file. Default: report.html in RUN.",
 )
+@click.option("--mask", "masked", is_flag=True, help="Mask personal data in the texts of rows.")
 @click.option("--open", "opens", is_flag=True, help="Open the file in the browser.")
 @json_option
 def report(
-    run: Path, *, baseline: Path | None, output: Path | None, opens: bool, as_json: bool
+    run: Path,
+    *,
+    baseline: Path | None,
+    output: Path | None,
+    masked: bool,
+    opens: bool,
+    as_json: bool,
 ) -> None:
     """Write one HTML file about a scored run.
 
@@ -42,7 +49,7 @@ def report(
     if output is None and is_copy(run):
         raise UsageError("no file given for the report", hint="Add --output FILE.")
 
-    written = write_report(run, output, baseline=baseline)
+    written = write_report(run, output, baseline=baseline, masked=masked)
     if opens and not webbrowser.open(written.as_uri()):
         click.echo("no browser was found to open the file in", err=True)
     if as_json:

@@ -86,6 +86,7 @@ def _split(context: click.Context, option: click.Parameter, value: str) -> tuple
     metavar="FILE",
     help="Text that describes a good answer. Default: that of the run's first judge, or a general one.",
 )
+@click.option("--mask", "masked", is_flag=True, help="Mask personal data in all texts.")
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
@@ -108,6 +109,7 @@ def review(  # noqa: PLR0913  # click passes each option by its name
     reviewer: str,
     labels: Sequence[str],
     rubric: Path | None,
+    masked: bool,
     overlap: float | None,
     port: int,
     no_open: bool,
@@ -118,7 +120,8 @@ def review(  # noqa: PLR0913  # click passes each option by its name
 
     RUN is the folder of a complete run. With RUN2, a run of the same prompts, two answers are shown side by side, without
     their origin. The page is served on this machine only, to those who have its link. Votes are appended to
-    RUN/feedback/REVIEWER.jsonl; each is on disk before the page shows it as saved.
+    RUN/feedback/REVIEWER.jsonl; each is on disk before the page shows it as saved. A restart with the same options on the
+    same day has the same link. --mask changes what people see and edit, not the run; ids are not masked.
     """
     from batchgen.errors import UsageError
     from batchgen.review.queue.review_queue import QueueOptions
@@ -133,7 +136,7 @@ def review(  # noqa: PLR0913  # click passes each option by its name
             "--overlap has no effect with --export: a file does not know what others have rated",
             hint="Leave --overlap out, or give each person a page with another --where.",
         )
-    options = ReviewOptions(QueueOptions(**queue), reviewer, labels, rubric)
+    options = ReviewOptions(QueueOptions(**queue), reviewer, labels, rubric, masked)
     setup = prepare_review(run, other, options)
     _print_queue(setup)
     if file is not None:
@@ -157,6 +160,9 @@ def _print_queue(setup: "ReviewSetup") -> None:
     for count, why in left_out:
         if count:
             click.echo(f"       {format_count(count, 'row')} {why}: left out", err=True)
+    if setup.options.masked:
+        counts = (f"{kind} {count:,}" for kind, count in sorted(setup.masked.items()))
+        click.echo(f"masked {', '.join(counts) or 'no personal data was found'}", err=True)
 
 
 def _serve(setup: "ReviewSetup", overlap: float | None, port: int, *, opens: bool) -> None:

@@ -2,6 +2,7 @@
 
 import shlex
 from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -110,7 +111,8 @@ def status(run_folder: Path, as_json: bool) -> None:
         f"({share:.0%}) · {counts.failed:,} failed · {counts.skipped:,} skipped · "
         f"{counts.output_tokens:,} new tokens"
     )
-    click.echo(f"run      {progress.run_id} · started {progress.started_at}")
+    started = datetime.fromisoformat(progress.started_at).isoformat(timespec="seconds")
+    click.echo(f"run      {progress.run_id} · started {started}")
     _print_shards(progress)
     for failure in progress.failed:
         examples = printable(", ".join(failure.examples))

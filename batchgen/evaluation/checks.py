@@ -6,7 +6,7 @@ from pathlib import Path
 from batchgen.errors import DataError, Problem
 from batchgen.evaluation.aggregate import OVERALL
 from batchgen.evaluation.block_scores import is_group
-from batchgen.evaluation.drift.drift_gates import PREVIOUS
+from batchgen.evaluation.gating.previous_run import PREVIOUS
 from batchgen.evaluation.judging.prepare_judges import read_rubric
 from batchgen.evaluation.resolve_evaluation import Evaluation, resolve_evaluation
 from batchgen.evaluation.slices import slice_column
@@ -108,18 +108,6 @@ def _drift_problems(gate: Gate, key: str) -> list[Problem]:
     if baseline == PREVIOUS or exists(RunFolder(Path(baseline)).manifest):
         return []
     return [_no_complete_run(f"{key}.baseline", baseline)]
-
-
-def previous_warnings(gates: Sequence[Gate], *, dated: bool) -> Iterator[Problem]:
-    """Gates that always pass, since each run has a folder of its own (`dated`), which replaces no answers."""
-    if not dated:
-        return
-    for number, gate in enumerate(gates):
-        for name in ("baseline", "agreement_run"):
-            if getattr(gate, name) == PREVIOUS:
-                message = "output.path contains ${date}, so that each day has a folder of its own without previous answers"
-                hint = "Leave ${date} out of output.path and run with --fresh, which moves the replaced answers to another folder. Or name a run."
-                yield Problem(f"evaluate.gates[{number}].{name}", message, hint)
 
 
 def reference_warnings(evaluation: Evaluation) -> Iterator[Problem]:

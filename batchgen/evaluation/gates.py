@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from batchgen.errors import StateError, UsageError
 from batchgen.evaluation.aggregate import OVERALL
@@ -23,11 +23,9 @@ from batchgen.evaluation.comparing.regressions import (
     why_no_interval,
 )
 from batchgen.evaluation.comparing.scored_run import open_scored_run
-from batchgen.evaluation.drift.drift_gates import (
-    PREVIOUS,
-    decide_drift_gates,
-    describe_drift_gate,
-)
+from batchgen.evaluation.drift.drift_gates import decide_drift_gates, drift_condition
+from batchgen.evaluation.gating.gate_facts import ENGLISH, Fact, fact
+from batchgen.evaluation.gating.previous_run import PREVIOUS, published_before
 from batchgen.job.evaluate import Gate
 from batchgen.metrics.statistics.paired_results import POWER_80
 from batchgen.records import MetricRow
@@ -39,144 +37,177 @@ GateStatus = Literal["passed", "failed", "undecided"]
 
 @dataclass(frozen=True, slots=True)
 class GateResult:
-    """The decision of a gate: the gate in words, such as "exact >= 0.6", and the reason in words."""
+    """The decision of a gate: its condition and what was found, as facts and in English words."""
 
-    gate: str
+    condition: Sequence[Fact]
     verdict: GateStatus
-    found: str
+    facts: Sequence[Fact]
+
+    @property
+    def gate(self) -> str:
+        """The condition in words, such as "exact >= 0.6"."""
+        return ENGLISH.condition(self.condition)
+
+    @property
+    def found(self) -> str:
+        """The reason in words."""
+        return ENGLISH.finding(self.facts)
 
     @property
     def passed(self) -> bool:
         """False for an undecided gate."""
         return self.verdict == "passed"
 
+    def plain(self) -> dict[str, Any]:
+        """As plain values, for JSON."""
+        return {
+            "gate": self.gate,
+            "verdict": self.verdict,
+            "found": self.found,
+            "condition": [one.plain() for one in self.condition],
+            "facts": [one.plain() for one in self.facts],
+        }
 
-def describe_gate(gate: Gate) -> str:
-    """The condition of a gate in words."""
+
+def gate_condition(gate: Gate) -> list[Fact]:
+    """The condition of a gate."""
     if gate.drift is not None:
-        return describe_drift_gate(gate)
-    where = f"{gate.metric}{f' ({gate.slice})' if gate.slice else ''}"
-    least = "" if gate.min_coverage is None else f"coverage >= {gate.min_coverage:g}"
+        return [drift_condition(gate)]
+    where = {"metric": gate.metric, "slice": gate.slice}
     if gate.only_coverage:
-        return f"{where}: {least}"
+        return [fact("only_coverage", **where, min_coverage=gate.min_coverage)]
     if gate.max_drop is not None:
-        condition = f"{where}: no more than {gate.max_drop:g} worse than {gate.baseline}"
+        drop = {"max_drop": gate.max_drop, "baseline": gate.baseline}
+        facts = [fact("max_drop", **where, **drop)]
     else:
-        what = where if gate.on == "value" else f"{where} {gate.on}"
-        bounds = [f">= {gate.min:g}"] if gate.min is not None else []
-        bounds += [f"<= {gate.max:g}"] if gate.max is not None else []
-        condition = f"{what} {' and '.join(bounds)}"
-    agreement = "" if gate.min_agreement is None else f"agreement >= {gate.min_agreement:g}"
-    return ", ".join(filter(None, (condition, least, agreement)))
+        bounds = {"min": gate.min, "max": gate.max}
+        given = {key: bound for key, bound in bounds.items() if bound is not None}
+        code = "between" if len(given) == 2 else "at_least" if "min" in given else "at_most"
+        facts = [fact(code, **where, on=gate.on, **given)]
+    if gate.min_coverage is not None:
+        facts.append(fact("min_coverage", min_coverage=gate.min_coverage))
+    if gate.min_agreement is not None:
+        facts.append(fact("min_agreement", min_agreement=gate.min_agreement))
+    return facts
+
+
+def _result(gate: Gate, verdict: GateStatus, *facts: Fact) -> GateResult:
+    return GateResult(gate_condition(gate), verdict, facts)
 
 
 def decide_gate(gate: Gate, measured: MetricRow | None) -> GateResult:
     """Decide a gate on value, interval or coverage. `measured` is None where there is no such slice."""
     uncovered = _check_coverage(gate, measured)
     if uncovered is not None or measured is None:
-        return uncovered or GateResult(describe_gate(gate), "undecided", "no such metric")
+        return uncovered or _result(gate, "undecided", fact("no_metric"))
     if gate.only_coverage:
-        return GateResult(describe_gate(gate), "passed", f"coverage {measured.coverage:.4g}")
+        return _result(gate, "passed", fact("coverage", coverage=measured.coverage))
     return _bounds(gate, measured)
 
 
 def _check_coverage(gate: Gate, measured: MetricRow | None) -> GateResult | None:
     """The result of a gate on a metric that scored too few rows; None if it scored enough."""
-    name = describe_gate(gate)
     if measured is None:
-        return GateResult(name, "undecided", f"the scores have no slice {gate.slice or OVERALL!r}")
+        return _result(gate, "undecided", fact("no_slice", slice=gate.slice or OVERALL))
     if measured.coverage is None:
-        return GateResult(name, "undecided", "there are no rows to score")
+        return _result(gate, "undecided", fact("no_rows"))
     least = MIN_COVERAGE if gate.min_coverage is None else gate.min_coverage
     if measured.coverage >= least:
         return None
-    found = f"coverage {measured.coverage:.4g}"
     if gate.min_coverage is None:
-        found += f", below {least:g}: set the gate's min_coverage if fewer scores are enough"
-    return GateResult(name, "failed", found)
+        low = fact("coverage_low", coverage=measured.coverage, least=least)
+    else:
+        low = fact("coverage", coverage=measured.coverage)
+    return _result(gate, "failed", low)
 
 
 def _bounds(gate: Gate, measured: MetricRow) -> GateResult:
     def within(value: float) -> bool:
         return (gate.min is None or value >= gate.min) and (gate.max is None or value <= gate.max)
 
-    name = describe_gate(gate)
     bounds = {"value": measured.value, "ci_low": measured.ci_low, "ci_high": measured.ci_high}
-    bound = bounds[gate.on]
-    if bound is None or measured.value is None:
+    bound, value, n = bounds[gate.on], measured.value, measured.n
+    if bound is None or value is None:
         why = measured.method.removeprefix("none: ")
-        return GateResult(name, "undecided", f"no {gate.on}: {why}")
-    reason = f"{gate.on} {bound:.4g}, n {measured.n:,}"
+        return _result(gate, "undecided", fact("no_value", on=gate.on, why=why))
+    found = fact("measured", on=gate.on, value=bound, n=n)
     if within(bound):
-        return GateResult(name, "passed", reason)
-    if within(measured.value):
-        reason = f"value {measured.value:.4g} would pass, {gate.on} {bound:.4g} does not"
-        return GateResult(name, "undecided", f"{reason}: {measured.n:,} rows are too few to decide")
-    return GateResult(name, "failed", reason)
+        return _result(gate, "passed", found)
+    if within(value):
+        found = fact("only_value_passes", value=value, on=gate.on, bound=bound, n=n)
+        return _result(gate, "undecided", found)
+    return _result(gate, "failed", found)
 
 
 def decide_baseline_gate(gate: Gate, change: MeasuredChange) -> GateResult:
     """Decide a gate against a baseline: it passes only if the interval excludes a loss above max_drop."""
-    name, allowed = describe_gate(gate), gate.max_drop or 0.0
+    allowed, n = gate.max_drop or 0.0, change.n
     if change.gain is None or change.low is None or change.high is None:
-        return GateResult(name, "undecided", why_no_interval(change))
-    interval = f"interval {change.low:+.4g} to {change.high:+.4g}"
-    reason = f"change {change.gain:+.4g}, {interval}, n {change.n:,}"
+        why = why_no_interval(change)
+        found = fact("no_interval", why=why) if change.method else fact("no_interval_of_rows", n=n)
+        return _result(gate, "undecided", found)
+    found = fact("changed", gain=change.gain, low=change.low, high=change.high, n=n)
     if change.low >= -allowed:
-        return GateResult(name, "passed", reason)
+        return _result(gate, "passed", found)
     if change.high < -allowed:
-        return GateResult(name, "failed", reason)
-    reason += ": too few rows to decide"
+        return _result(gate, "failed", found)
+    facts = [found, fact("too_few_rows")]
     if change.reach is not None:
-        reason += f"; {enough_pairs(change, allowed)}"
+        facts.append(enough_pairs(change, allowed))
     elif allowed and change.stderr is not None:
-        needed = math.ceil(change.n * (POWER_80 * change.stderr / allowed) ** 2)
-        reason += f"; about {max(needed, change.n + 1):,} would be enough"
-    return GateResult(name, "undecided", reason)
+        needed = math.ceil(n * (POWER_80 * change.stderr / allowed) ** 2)
+        facts.append(fact("enough_rows", rows=max(needed, n + 1)))
+    return _result(gate, "undecided", *facts)
 
 
 def decide_gates(
-    gates: Sequence[Gate], rows: Sequence[MetricRow], folder: RunFolder, scored: Path
+    gates: Sequence[Gate],
+    rows: Sequence[MetricRow],
+    folder: RunFolder,
+    scored: Path,
+    *,
+    before: Path | None = None,
 ) -> list[GateResult]:
     """Decide each gate of a run by the rows of metrics.parquet, and by its answers.
 
     `scored` is the folder with the scores: `folder`, which publishes the previous output, or its staging folder.
+    `before` is the run of an earlier day, which `previous` means where `folder` publishes no other run.
     """
     by_name = {(row.metric, row.slice): row for row in rows}
-    drifts = iter(decide_drift_gates([gate for gate in gates if gate.drift], folder, scored))
+    before = published_before(folder) or before
+    drifting = [gate for gate in gates if gate.drift]
+    drifts = iter(decide_drift_gates(drifting, folder, scored, before))
+    # Scores may also be compared with those that the run published before it was scored again.
+    previous = before or (folder.path if exists(folder.manifest) else None)
     results = []
     for gate in gates:
         if gate.metric is None:
             drift = next(drifts)
-            results.append(GateResult(describe_gate(gate), drift.verdict, drift.found))
+            results.append(_result(gate, drift.verdict, *drift.facts))
             continue
-        if distrust := why_no_agreement(gate, gate.metric, by_name, folder=folder, scored=scored):
-            results.append(GateResult(describe_gate(gate), "undecided", distrust))
+        there = previous or folder.path
+        if distrust := why_no_agreement(gate, gate.metric, by_name, scored=scored, previous=there):
+            results.append(_result(gate, "undecided", distrust))
             continue
         measured = by_name.get((gate.metric, gate.slice or OVERALL))
         if gate.baseline is None:
             results.append(decide_gate(gate, measured))
-        else:
-            results.append(
-                _check_coverage(gate, measured)
-                or _against(gate, gate.metric, gate.baseline, folder=folder, scored=scored)
-            )
+            continue
+        path = previous if gate.baseline == PREVIOUS else Path(gate.baseline)
+        uncovered = _check_coverage(gate, measured)
+        results.append(uncovered or _against(gate, path, folder=folder, scored=scored))
     return results
 
 
-def _against(
-    gate: Gate, metric: str, baseline: str, *, folder: RunFolder, scored: Path
-) -> GateResult:
-    name = describe_gate(gate)
-    if baseline == PREVIOUS and not exists(folder.manifest):
-        return GateResult(name, "passed", "no previous output to compare with")
-    path = folder.path if baseline == PREVIOUS else Path(baseline)
+def _against(gate: Gate, baseline: Path | None, *, folder: RunFolder, scored: Path) -> GateResult:
+    if baseline is None:
+        return _result(gate, "passed", fact("no_previous"))
     try:
-        new = open_scored_run(folder.path, scored)
-        comparison = compare_runs(open_scored_run(path), new, metrics=[metric], max_examples=0)
+        new, metrics = open_scored_run(folder.path, scored), [str(gate.metric)]
+        comparison = compare_runs(open_scored_run(baseline), new, metrics=metrics, max_examples=0)
     except (UsageError, StateError) as error:
-        return GateResult(name, "undecided", error.message)
+        return _result(gate, "undecided", fact("text", text=error.message))
     (one,) = comparison.metrics
     if one.reason:
-        return GateResult(name, "undecided", one.reason)
+        return _result(gate, "undecided", fact("not_comparable", why=one.reason))
     return decide_baseline_gate(gate, measured_change(one))

@@ -69,7 +69,7 @@ class Gate(Section):
     on: Literal["value", "ci_low", "ci_high"] = "value"
     """What is compared with min and max: the value, or a bound of its confidence interval."""
     baseline: NonEmptyText | None = None
-    """Folder of another run, relative to the job file; or `previous`: the answers that `output.publish: gated` would replace."""
+    """Folder of another run, relative to the job file; or `previous`: the answers that the run replaces. With `${date}` in `output.path`, where a new folder has none, the newest finished run of the job in the folders of other days that started before. Without such a run, the gate passes."""
     max_drop: Annotated[float, Field(ge=0)] | None = None
     """Passes only if a loss of more than this against the baseline can be ruled out (a non-inferiority test)."""
     max_p: Annotated[float, Field(ge=0.005, le=0.2)] | None = None
@@ -83,7 +83,7 @@ class Gate(Section):
     agreement_with: NonEmptyText = "human"
     """Name of the metric of the type `human` that `min_agreement` is about."""
     agreement_run: NonEmptyText | None = None
-    """Folder of a run with votes, relative to the job file, or `previous`, where the agreement is measured. The metric must be the same there. Left out: the run itself, which has votes only after a review."""
+    """Folder of a run with votes, relative to the job file, or `previous` as for `baseline`, where the agreement is measured. The metric must be the same there. Left out: the run itself, which has votes only after a review."""
 
     @model_validator(mode="after")
     def _one_condition(self) -> Self:

@@ -17,6 +17,7 @@ import yaml
 from batchgen.errors import JobFileError, Problem
 from batchgen.job.spec import Job
 from batchgen.jobfile.check import check_job, new_problems, origins
+from batchgen.jobfile.date_pattern import date_pattern
 from batchgen.jobfile.dump import dump_job
 from batchgen.jobfile.job_paths import output_problem
 from batchgen.jobfile.layers import Layers, job_file_error, read_layers
@@ -72,10 +73,11 @@ class LoadedJob:
             waiting += node.value if isinstance(node.value, tuple) else children(node).values()
         return False
 
-    def names_date(self, key: str) -> bool:
-        """Whether the text at a key writes `${date}`."""
-        node = find_node(self.tree, parse_key(key))
-        return node is not None and "${date" in node.raw
+    @property
+    def output_pattern(self) -> str | None:
+        """The pattern of the output folders of all days, from the first one with a date on; None if it has no date."""
+        node = find_node(self.tree, parse_key("output.path"))
+        return date_pattern(node.raw, Path(self.job.output.path)) if node else None
 
     def origin(self, key: str) -> str:
         """Where a value came from, such as "profile smoke" or "default"."""

@@ -1,6 +1,6 @@
 """What people say about the response: the mean of their votes. Made of the votes that `batchgen review` collects."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Self
 
@@ -8,11 +8,13 @@ from pydantic import Field, model_validator
 
 from batchgen.metrics.base import Answer, MetricOptions, MetricType, Spec, Unit, unscored
 from batchgen.metrics.statistics.intervals import ValueRange
-from batchgen.records import Score
+from batchgen.records import MetricRow, Score
 from batchgen.section import NonEmptyText
 
 VOTES_PREFIX = "votes:"
 """Precedes the name of a metric in the name of the column with its votes. Such columns are never written."""
+
+_RATERS = "_raters"
 
 
 class HumanOptions(MetricOptions):
@@ -77,13 +79,22 @@ def _votes(answer: Answer, column: str) -> list[float]:
     return [float(value) for value in cell if isinstance(value, int | float)]
 
 
+def is_rater_count(metrics: Mapping[str, MetricRow], name: str) -> bool:
+    """Whether a metric is the number of raters of another one, not a quality of answers."""
+    rated = name.removesuffix(_RATERS)
+    return rated != name and rated in metrics and metrics[name].unit == "count"
+
+
 def _make(spec: Spec, options: HumanOptions) -> tuple[Human, HumanRaters]:
     column = votes_column(spec.name)
     is_rating = options.votes == "rating"
     unit: Unit = "score" if is_rating else "fraction"
     own = replace(spec, unit=unit, declared_range=ValueRange(1.0, 5.0) if is_rating else None)
     raters = replace(
-        spec.variant("raters"), unit="count", higher_is_better=None, declared_range=None
+        spec.variant(_RATERS.removeprefix("_")),
+        unit="count",
+        higher_is_better=None,
+        declared_range=None,
     )
     return Human(own, column, options.min_raters), HumanRaters(raters, column)
 

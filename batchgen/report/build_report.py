@@ -24,29 +24,36 @@ from batchgen.report.provenance import provenance_groups
 from batchgen.report.report_baseline import Baseline
 from batchgen.report.reported_run import ReportedRun
 from batchgen.report.rows.answer_survey import AnswerSurvey, survey_answers
+from batchgen.report.rows.masked_texts import TextMask
 from batchgen.report.rows.row_choice import MAX_WORST, ShownAnswer, choose_answers
 from batchgen.report.rows.row_records import RowRecords, cut_records, read_records
 from batchgen.report.rows.score_survey import ScoreSurvey, survey_scores
 from batchgen.report.sections import health_checks, heat_table, interval_text, judge_sections
+from batchgen.report.translation.gate_sentences import gate_texts
+from batchgen.report.translation.provenance_keys import PROVENANCE_KEYS
+from batchgen.report.translation.reasons import reason_texts
 
 _MAX_HISTOGRAMS = 12
 
 
-def build_report(run: ReportedRun, baseline: Baseline | None = None) -> str:
-    """The page about a run, compared with a baseline if there is one."""
+def build_report(
+    run: ReportedRun, baseline: Baseline | None = None, *, masked: bool = False
+) -> str:
+    """The page about a run, compared with a baseline if there is one. `masked`: without personal data in its texts."""
     answers = survey_answers(run.scored)
     scores = survey_scores(run.scored, run.ranked, MAX_WORST)
     flips = baseline.flips if baseline else ()
     shown = choose_answers(run.scored, answers, scores, flips)
     read = read_records(run.scored, shown)
-    records = cut_records(baseline.add_to(read, shown, run.scored) if baseline else read)
+    read = baseline.add_to(read, shown, run.scored) if baseline else read
+    records = cut_records(list(map(TextMask().record, read)) if masked else read)
     values = {
         **(comparison_values(baseline.comparison) if baseline else {"comparison": None}),
         "run": run,
         "title": run.name,
         "version": version("batchgen-llm"),
         "verdict": _verdict(run),
-        "gates": run.gates,
+        "gates": [{**gate_texts(gate), "verdict": gate["verdict"]} for gate in run.gates],
         "facts": list(_facts(run)),
         "answers": answers,
         "ok": answers.rows - answers.failures - answers.skipped - answers.cut,
@@ -60,9 +67,11 @@ def build_report(run: ReportedRun, baseline: Baseline | None = None) -> str:
         "judges": judge_sections(run),
         "shown": _shown(shown, records, answers),
         "provenance": provenance_groups(run),
+        "provenance_keys": PROVENANCE_KEYS,
         "format_value": format_value,
         "format_share": format_share,
         "interval_text": interval_text,
+        "reason_texts": reason_texts,
     }
     return render_page("report.html.jinja", values, _data(run.scored, run, records))
 

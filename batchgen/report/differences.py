@@ -6,6 +6,7 @@ from typing import Any
 from batchgen.evaluation.comparing.compare import Comparison, MetricComparison
 from batchgen.report.charts.draw_charts import Interval, interval_chart
 from batchgen.report.number_text import format_p, format_signed, format_value
+from batchgen.report.translation.reasons import reason_texts
 
 _MAX_SLICES = 60
 _GOOD, _BAD = frozenset({"better"}), frozenset({"worse"})
@@ -40,7 +41,7 @@ def difference_values(one: MetricComparison) -> dict[str, Any]:
         "ties": one.ties,
         "losses": one.losses,
         "verdict": one.verdict,
-        "reason": one.reason,
+        "reason": reason_texts(one.reason) if one.reason else (),
     }
 
 

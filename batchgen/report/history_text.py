@@ -67,6 +67,15 @@ HISTORY_TEXTS: Mapping[str, tuple[str, str]] = {
     "test_permutation": ("permutation", "置换检验"),
     "test_smirnov": ("Kolmogorov-Smirnov", "Kolmogorov-Smirnov 检验"),
     "test_smirnov_exact": ("Kolmogorov-Smirnov, exact", "Kolmogorov-Smirnov 精确检验"),
+    "drift_no_new_answers": (
+        "the new run has no answer to measure",
+        "本次运行没有可测量的回答",
+    ),
+    "drift_no_base_answers": (
+        "the base run has no answer to measure",
+        "基准运行没有可测量的回答",
+    ),
+    "drift_no_answers": ("neither run has an answer to measure", "两次运行都没有可测量的回答"),
     "drift_length": ("length", "长度"),
     "drift_finish_reason": ("finish reason", "结束原因"),
     "drift_refusal": ("refusal", "拒答"),

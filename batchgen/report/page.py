@@ -89,6 +89,7 @@ def render_page(
     )
     environment.globals["t"] = lambda key, **values: _translated(kind.texts[key], values)
     environment.filters["visible"] = visible
+    environment.filters["both"] = both_languages
     script_texts = kind.script_texts.items()
     texts = {name: {k: v[n] for k, v in script_texts} for n, name in enumerate(LANGUAGES)}
     return environment.get_template(template).render(
@@ -105,20 +106,31 @@ def bilingual(key: str, **values: object) -> "Markup":
     return _translated(TEXTS[key], values)
 
 
-def _translated(texts: Sequence[str], values: Mapping[str, object]) -> "Markup":
+def both_languages(texts: Sequence[str]) -> "Markup":
+    """A text that is given in each of `LANGUAGES`, of which the style sheet shows one. It is escaped."""
     from markupsafe import Markup
 
     spans = [
-        Markup('<span lang="{}">{}</span>').format(
-            language, text.format_map({name: _plain(value) for name, value in values.items()})
-        )
+        Markup('<span lang="{}">{}</span>').format(language, visible(text))
         for language, text in zip(LANGUAGES, texts, strict=True)
     ]
     return Markup("").join(spans)
 
 
-def _plain(value: object) -> str:
-    return f"{value:,}" if isinstance(value, int) else visible(str(value))
+def _translated(texts: Sequence[str], values: Mapping[str, object]) -> "Markup":
+    """A text with its values; a tuple is a value in each language."""
+    return both_languages(
+        [
+            text.format_map({name: _plain(value, number) for name, value in values.items()})
+            for number, text in enumerate(texts)
+        ]
+    )
+
+
+def _plain(value: object, language: int) -> str:
+    if isinstance(value, tuple):
+        return str(value[language])
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def json_island(data: object) -> str:

@@ -18,10 +18,16 @@ from batchgen.state.run_folder import RunFolder
 from batchgen.storage.durable import disk_errors, write_durably
 
 
-def write_report(path: Path, output: Path | None = None, *, baseline: Path | None = None) -> Path:
+def write_report(
+    path: Path,
+    output: Path | None = None,
+    *,
+    baseline: Path | None = None,
+    masked: bool = False,
+) -> Path:
     """Write the report of a complete run, into its folder unless `output` names a file. Its permissions are those of the answers.
 
-    With a `baseline`, the folder of another run, the page shows what differs.
+    With a `baseline`, the folder of another run, the page shows what differs. `masked`: without personal data in its texts.
 
     Raises:
         UsageError: a run is unfinished or has no scores, or the baseline has other prompts.
@@ -31,7 +37,8 @@ def write_report(path: Path, output: Path | None = None, *, baseline: Path | Non
     """
     check_chart_packages()
     run = open_reported_run(path)
-    page = build_report(run, open_baseline(run, baseline) if baseline else None)
+    compared = open_baseline(run, baseline) if baseline else None
+    page = build_report(run, compared, masked=masked)
     target = (output or RunFolder(path).report).absolute()
     mode = stat.S_IMODE(run.scored.responses.paths[0].stat().st_mode)
     _write(target, page, mode)

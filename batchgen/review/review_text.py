@@ -111,10 +111,18 @@ SCRIPT_TEXTS: Mapping[str, tuple[str, str]] = {
         "有 {n} 项尚未保存：服务器没有响应。页面会继续重试，请不要关闭。",
     ),
     "refused": (
-        "The server rejects this page: it was started again. Open its new link in this browser; {n} unsaved votes are kept "
-        "here and sent then.",
-        "服务器拒绝本页面：服务已重新启动。请在本浏览器中打开新的链接；{n} 项未保存的评审结果保留在此，打开新链接后会发送。",
+        "The server rejects this page: it was started again with another queue. Open its new link in this browser; {n} "
+        "unsaved votes are kept here and sent then.",
+        "服务器拒绝本页面：服务已用另一个队列重新启动。请在本浏览器中打开新的链接；{n} 项未保存的评审结果保留在此，打开新链接后会发送。",
     ),
+    "error_vote": ("not a vote for this answer: {error}", "不是对该回答的有效评审结果（{error}）"),
+    "error_number": ("the queue has no such answer", "队列中没有这条回答"),
+    "error_undo": (
+        "this vote cannot be undone: it is not yours, or not of this queue",
+        "无法撤销：这项评审结果不是您的，或不属于该队列",
+    ),
+    "error_reviewer": ("this name cannot name a file", "该姓名不能用作文件名"),
+    "error_disk": ("the votes cannot be read or written: {error}", "无法读写评审结果：{error}"),
     "failed": ("Not saved: {error}", "未保存：{error}"),
     "unloaded": ("The answer cannot be loaded: {error}", "无法加载回答：{error}"),
     "unchanged": ("The text is unchanged: nothing was saved.", "文本未改动，未保存。"),

@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from batchgen.errors import ExitCode, StateError
 from batchgen.evaluation.gates import GateResult, decide_gates
+from batchgen.evaluation.gating.previous_run import recorded_earlier, run_of_earlier_day
 from batchgen.evaluation.human_votes import add_vote_columns
 from batchgen.evaluation.model_queries.scoring_pass import ScoringPasses, StoppedError
 from batchgen.evaluation.scoring.score_run import (
@@ -159,7 +160,9 @@ class Publication:
         self.lock.check()
         answers = StagedAnswers(tables, setup.schema, output.layout)
         rows = stage_answers(stage, answers, setup.scorer)
-        gates = decide_gates(setup.evaluation.section.gates, rows, self.folder, self.folder.staged)
+        earlier = run_of_earlier_day(setup.loaded, self.identity.started_at)
+        listed, staged = setup.evaluation.section.gates, self.folder.staged
+        gates = decide_gates(listed, rows, self.folder, staged, before=earlier)
         result = replace(result, metrics=rows, gates=gates)
         withheld = output.publish == "gated" and result.exit_code != ExitCode.DONE
         if not withheld:
@@ -177,7 +180,7 @@ class Publication:
             "input": list(self.identity.input),
             "inexact_columns": sorted(setup.survey.inexact),
             "engine": dict(result.engine),
-            "evaluation": evaluation_record(setup.scorer, gates),
+            "evaluation": evaluation_record(setup.scorer, gates, self.folder, earlier),
             "started_at": self.identity.started_at,
             "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
             "seconds": round(result.seconds, 3),
@@ -258,7 +261,8 @@ def already_complete(
     try:
         if manifest.evaluation.get("fingerprint") == evaluation.fingerprint:
             rows = read_metrics(folder.metrics) if evaluation.measures else []
-            gates = decide_gates(evaluation.section.gates, rows, folder, folder.path)
+            before = recorded_earlier(manifest.evaluation, folder)
+            gates = decide_gates(evaluation.section.gates, rows, folder, folder.path, before=before)
         else:
             job, transform = setup.loaded.dump(), passes.add_likelihood_columns
             report_removed_metrics(manifest, evaluation, reporter)

@@ -278,7 +278,7 @@ def new_identity(setup: Setup) -> Identity:
     """The identity of a run that starts now."""
     return Identity(
         run_id=new_run_id(),
-        started_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        started_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
         date=setup.loaded.date.isoformat(),
         settings=setup.settings,
         input=input_record(setup.survey.files),

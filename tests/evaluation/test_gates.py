@@ -7,7 +7,8 @@ import pytest
 from pydantic import ValidationError
 
 from batchgen.evaluation.comparing.regressions import MeasuredChange
-from batchgen.evaluation.gates import decide_baseline_gate, decide_gate, describe_gate
+from batchgen.evaluation.gates import decide_baseline_gate, decide_gate, gate_condition
+from batchgen.evaluation.gating.gate_facts import ENGLISH
 from batchgen.job.evaluate import Gate
 from batchgen.records import MetricRow
 
@@ -87,7 +88,7 @@ def test_a_gate_is_described_by_its_condition() -> None:
 def test_a_gate_with_its_own_coverage_is_described_with_it(
     gate: dict[str, Any], words: str
 ) -> None:
-    assert describe_gate(Gate(metric="exact", **gate)) == words
+    assert ENGLISH.condition(gate_condition(Gate(metric="exact", **gate))) == words
 
 
 @pytest.mark.parametrize(

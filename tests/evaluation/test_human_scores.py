@@ -115,7 +115,7 @@ def test_human_scores_are_compared_like_others(make_run: MakeRun) -> None:
         votes = [vote(str(row["id"]), "rating", value=value + n % 2) for n, row in enumerate(ROWS)]
         append_votes(run.folder, votes)
         score(run.folder.path)
-    (human, _) = compare(runs[0].folder.path, runs[1].folder.path).metrics
+    (human,) = compare(runs[0].folder.path, runs[1].folder.path).metrics
     assert human.difference is not None
     assert human.difference.value == pytest.approx(2.0)
 
@@ -176,3 +176,14 @@ def test_a_file_has_no_votes(tmp_path: Path) -> None:
     file.write_text('{"response": "a"}\n')
     with pytest.raises(UsageError, match="human: a file has no votes"):
         score(file, ["human"], output=tmp_path / "scores")
+
+
+def test_a_comparison_leaves_out_the_number_of_raters_unless_it_is_named(make_run: MakeRun) -> None:
+    runs = [make_run(name, evaluate={"metrics": ["length", "human"]}) for name in ("out", "new")]
+    for run in runs:
+        rate(run)
+        score(run.folder.path)
+    paths = [run.folder.path for run in runs]
+    assert [one.metric for one in compare(*paths).metrics] == ["length_characters", "human"]
+    named = compare(*paths, metrics=["human_raters"])
+    assert [one.metric for one in named.metrics] == ["human_raters"]

@@ -12,6 +12,7 @@ from batchgen.report.rows.answer_survey import survey_answers
 from batchgen.report.rows.row_choice import MAX_RANDOM, MAX_WORST, choose_answers
 from batchgen.report.rows.row_records import MAX_TOTAL_BYTES, MAX_TURNS, cut_records, read_records
 from batchgen.report.rows.score_survey import survey_scores
+from batchgen.report.write_report import write_report
 from batchgen.run.run import run as run_job
 
 MakeJob = Callable[..., Path]
@@ -87,3 +88,16 @@ def test_of_a_long_conversation_the_last_turns_are_shown(make_job: MakeJob, tmp_
     (record,) = read_records(run.scored, shown)
     assert (len(record["prompt"]), record["earlier"]) == (MAX_TURNS, 31 - MAX_TURNS)
     assert record["prompt"][-1]["content"] == "turn 30"
+
+
+def test_masked_rows_have_no_personal_data(scored: MakeRun, tmp_path: Path) -> None:
+    prompt = "write to anna.lee@example.com about it"
+    base, new = (
+        scored("base", [(prompt, True), ("two", True)]),
+        scored("new", [(prompt, False), ("two", True)]),
+    )
+    plain = write_report(new, tmp_path / "plain.html", baseline=base).read_text("utf-8")
+    masked = write_report(new, tmp_path / "masked.html", baseline=base, masked=True)
+    assert "anna.lee" in plain
+    assert "anna.lee" not in masked.read_text("utf-8")
+    assert "a***@example.com" in masked.read_text("utf-8")

@@ -27,7 +27,7 @@ QUESTIONS = [f"question number {n}" for n in range(10)]
 
 @pytest.fixture
 def answered(make_job: MakeJob, tmp_path: Path) -> MakeRun:
-    """Run prompts; ids are `r0`, `r1` …, each answer is its prompt, of which `tokens` limits the length."""
+    """Run prompts; ids are `r0`, `r1` …, each answer is its prompt, of which `tokens` limits the length; `stored`: with prompts."""
 
     def made(
         name: str = "out",
@@ -36,6 +36,7 @@ def answered(make_job: MakeJob, tmp_path: Path) -> MakeRun:
         tokens: int = 256,
         columns: Mapping[str, Sequence[Any]] | None = None,
         evaluate: Mapping[str, Any] | None = None,
+        stored: bool = True,
         **sections: Any,
     ) -> Path:
         table = [
@@ -47,7 +48,7 @@ def answered(make_job: MakeJob, tmp_path: Path) -> MakeRun:
         job = make_job(
             table,
             evaluate=scores,
-            output={"path": name},
+            output={"path": name, "store_prompt": stored},
             decoding={"max_new_tokens": tokens},
             **sections,
         )
@@ -59,7 +60,7 @@ def answered(make_job: MakeJob, tmp_path: Path) -> MakeRun:
 
 def prepared(path: Path, other: Path | None = None, **options: Any) -> ReviewSetup:
     """A review with these options of the queue; rows in the order of the file unless `order` differs."""
-    names = ("reviewer", "labels", "rubric")
+    names = ("reviewer", "labels", "rubric", "masked")
     own = {name: options.pop(name) for name in names if name in options}
     queue = QueueOptions(**{"order": "file"} | options)
     return prepare_review(path, other, ReviewOptions(queue, **own))

@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from playwright.sync_api import expect
+from playwright.sync_api import Page, expect
 
 from batchgen.cli import cli
 from batchgen.errors import BatchgenError, UsageError
+from batchgen.review.server.saved_link import link_path
+from batchgen.state.run_folder import RunFolder
 from tests.browser import Opened
 from tests.review.conftest import saved
 from tests.review.test_review_in_a_browser import enter, press
@@ -51,14 +53,15 @@ def free_port() -> int:
 
 
 @pytest.mark.soak
+@pytest.mark.parametrize("forgotten", [False, True])
 def test_kill_in_the_middle_loses_no_vote(
-    answered: MakeRun, start: Start, show: Callable[..., Opened]
+    answered: MakeRun, start: Start, show: Callable[..., Opened], *, forgotten: bool
 ) -> None:
+    """A page that was open continues after a restart; without the saved link, a new page sends what the old one kept."""
     folder, port = answered(), free_port()
     arguments = (folder, "--port", port, "--order", "file")
     process, url = start(*arguments)
-    opened = show(url)
-    page = enter(opened, "anna")
+    page = enter(show(url), "anna")
     for n in range(3):
         press(page, f"r{n}", "4")
     expect(page.locator("#status")).to_have_text("saved")
@@ -70,14 +73,14 @@ def test_kill_in_the_middle_loses_no_vote(
     assert [one.id for one in saved(folder)] == ["r0", "r1", "r2"]
     votes.write_bytes(votes.read_bytes() + b'{"vote_id":"0123')  # killed while it wrote
 
-    process, url = start(*arguments)
-    expect(page.locator("#status")).to_contain_text("Open its new link", timeout=15_000)
-    assert len(saved(folder)) == 3
-    again = show(url, context=page.context)
-    expect(again.page.locator("#name")).to_have_value("anna")
-    again.page.click("#begin")
-    expect(again.page.locator("#status")).to_have_text("saved")
-    expect(again.page.locator("#done")).to_have_text("4 of 10 done")
+    if forgotten:
+        link_path(RunFolder(folder)).unlink()
+    process, again = start(*arguments)
+    assert (again == url) is not forgotten
+    if forgotten:
+        page = opened_again(page, show, again)
+    expect(page.locator("#status")).to_have_text("saved", timeout=15_000)
+    expect(page.locator("#done")).to_have_text("4 of 10 done")
     assert [(one.id, one.value) for one in saved(folder)] == [
         *((f"r{n}", 4) for n in range(3)),
         ("r3", 2),
@@ -87,6 +90,15 @@ def test_kill_in_the_middle_loses_no_vote(
     assert process.returncode == 0
     assert "the last line is not complete and was left out" in errors
     assert "anna: 4 answers done" in errors
+
+
+def opened_again(old: Page, show: Callable[..., Opened], url: str) -> Page:
+    """The page at its new link, in the same browser; the old one is rejected."""
+    expect(old.locator("#status")).to_contain_text("Open its new link", timeout=15_000)
+    page = show(url, context=old.context).page
+    expect(page.locator("#name")).to_have_value("anna")
+    page.click("#begin")
+    return page
 
 
 def invoke(*arguments: object) -> str:

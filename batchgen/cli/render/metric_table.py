@@ -133,6 +133,6 @@ def score_summary(
     matrices = read_confusion_matrices(scores) if rows else ()
     return {
         "metrics": [asdict(row) for row in rows],
-        "gates": [asdict(gate) for gate in gates],
+        "gates": [gate.plain() for gate in gates],
         "confusion": [matrix.plain() for matrix in matrices],
     }

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from batchgen.cli.render.terminal import display_width, format_count, printable
+from batchgen.evaluation.aggregate import OVERALL
 from batchgen.evaluation.agreement.measure_agreement import Agreement
 from batchgen.evaluation.agreement.vote_statistics import VoteStatistics
 from batchgen.evaluation.agreement.win_rate import WinRate
@@ -69,8 +70,9 @@ def _interval(estimate: PointEstimate) -> str:
 
 
 def _win_rate(one: WinRate) -> Iterator[str]:
+    where = "" if one.slice == OVERALL else f", {printable(one.slice)}"
     yield (
-        f"against {one.other_run}: {one.wins:,} better, {one.losses:,} worse, {one.ties:,} equal, "
+        f"against {one.other_run}{where}: {one.wins:,} better, {one.losses:,} worse, {one.ties:,} equal, "
         f"{one.both_bad:,} both bad"
     )
     rate = one.rate

@@ -11,7 +11,8 @@ import pyarrow.compute as pc
 from batchgen.errors import StateError
 from batchgen.evaluation.aggregate import OVERALL
 from batchgen.evaluation.agreement.vote_statistics import range_of
-from batchgen.evaluation.drift.drift_gates import PREVIOUS
+from batchgen.evaluation.gating.gate_facts import Fact, fact
+from batchgen.evaluation.gating.previous_run import PREVIOUS
 from batchgen.job.evaluate import Gate
 from batchgen.metrics.statistics.agreement import RatedUnits, krippendorff_alpha
 from batchgen.metrics.statistics.intervals import Confidence
@@ -24,20 +25,10 @@ from batchgen.storage.entries import exists
 
 @dataclass(frozen=True, slots=True)
 class JudgeAgreement:
-    """Krippendorff's interval alpha of two metrics over the answers that both scored; None, with a reason, if there is none."""
+    """Krippendorff's interval alpha of two metrics over the answers that both scored."""
 
-    alpha: float | None
+    alpha: float
     answers: int
-    reason: str = ""
-
-    def why_below(self, metric: str, least: float) -> str:
-        """Why a metric does not count where the agreement must be `least`; empty if it does."""
-        if self.alpha is None:
-            return f"agreement of {metric} with people is not known: {self.reason}"
-        if self.alpha >= least:
-            return ""
-        found = f"its agreement with people is {self.alpha:.2f} over {self.answers:,} answers"
-        return f"{metric} does not count: {found}"
 
 
 def why_no_agreement(
@@ -45,56 +36,62 @@ def why_no_agreement(
     metric: str,
     rows: Mapping[tuple[str, str], MetricRow],
     *,
-    folder: RunFolder,
     scored: Path,
-) -> str:
-    """Why the scores of a gate's metric do not count: it does not agree with people, or that is not known. Empty if they do.
+    previous: Path,
+) -> Fact | None:
+    """Why the scores of a gate's metric do not count: it does not agree with people, or that is not known. None if they do.
 
-    `rows` are those of metrics.parquet by metric and slice, `scored` is the folder with the scores of the run.
+    `rows` are those of metrics.parquet by metric and slice, `scored` is the folder with the scores of the run,
+    `previous` that of the run before.
     """
     if gate.min_agreement is None:
-        return ""
-    path = scored
+        return None
+    named = gate.agreement_run
+    path = scored if named is None else previous if named == PREVIOUS else Path(named)
     try:
-        if gate.agreement_run is not None:
-            path = folder.path if gate.agreement_run == PREVIOUS else Path(gate.agreement_run)
-            if why := _other_metric(metric, rows, path):
-                return why
-        found = metric_agreement(path, metric, gate.agreement_with)
+        found = (named and _other_metric(metric, rows, path)) or metric_agreement(
+            path, metric, gate.agreement_with
+        )
     except StateError as error:
-        return error.message
-    return found.why_below(metric, gate.min_agreement)
+        return fact("text", text=error.message)
+    if isinstance(found, Fact):
+        return found
+    low = fact("agreement_low", metric=metric, alpha=found.alpha, answers=found.answers)
+    return None if found.alpha >= gate.min_agreement else low
 
 
-def _other_metric(metric: str, rows: Mapping[tuple[str, str], MetricRow], path: Path) -> str:
-    """Why the scores of a metric in another folder are not those of the same metric; empty if they are."""
+def _other_metric(
+    metric: str, rows: Mapping[tuple[str, str], MetricRow], path: Path
+) -> Fact | None:
+    """Why the scores of a metric in another folder are not those of the same metric; None if they are."""
     own, other = rows.get((metric, OVERALL)), RunFolder(path).metrics
     if not exists(other):
-        return f"agreement of {metric} with people is not known: {path} has no scores"
+        return fact("agreement_no_scores", metric=metric, path=str(path))
     there = [row for row in read_metrics(other) if (row.metric, row.slice) == (metric, OVERALL)]
     if own is None or not there:
-        return f"agreement of {metric} with people is not known: {path} has no scores of {metric}"
+        return fact("agreement_no_metric", metric=metric, path=str(path), missing=metric)
     if own.fingerprint != there[0].fingerprint:
-        return f"{metric} is not the metric whose agreement {path} shows: its settings differ"
-    return ""
+        return fact("agreement_other", metric=metric, path=str(path))
+    return None
 
 
-def metric_agreement(folder: Path, metric: str, human: str) -> JudgeAgreement:
-    """The agreement of a metric with the metric `human` in a folder of scores, both mapped to the range 0 to 1.
+def metric_agreement(folder: Path, metric: str, human: str) -> JudgeAgreement | Fact:
+    """The agreement of a metric with the metric `human` in a folder of scores, both mapped to the range 0 to 1, or why it is not known.
 
     Raises:
         StateError: a file of scores is damaged.
     """
     files = RunFolder(folder)
     if not (exists(files.metrics) and exists(files.scores)):
-        return JudgeAgreement(None, 0, f"{folder} has no scores")
+        return fact("agreement_no_scores", metric=metric, path=str(folder))
     rows = {row.metric: row for row in read_metrics(files.metrics) if row.slice == OVERALL}
     ranges = {name: range_of(rows[name]) if name in rows else None for name in (metric, human)}
     for name, bounds in ranges.items():
-        if name not in rows:
-            return JudgeAgreement(None, 0, f"{folder} has no scores of {name}")
-        if bounds is None or not bounds.width:
-            return JudgeAgreement(None, 0, f"{name} has no range")
+        if name not in rows or bounds is None or not bounds.width:
+            missing = {"metric": metric, "missing": name}
+            if name in rows:
+                return fact("agreement_no_range", **missing)
+            return fact("agreement_no_metric", **missing, path=str(folder))
     table = ParquetTable([files.scores]).read(
         ["id", "sample", "metric", "value"], pc.field("metric").isin([metric, human])
     )
@@ -103,7 +100,7 @@ def metric_agreement(folder: Path, metric: str, human: str) -> JudgeAgreement:
         scores.filter(pl.col("metric") == human), on=["id", "sample"], nulls_equal=True
     )
     if both.height < 2:
-        return JudgeAgreement(None, both.height, f"{both.height:,} answers have scores of both")
+        return fact("agreement_few", metric=metric, answers=both.height)
     sides = [
         _share(both[column].to_numpy(), rows[name])
         for column, name in (("value", metric), ("value_right", human))
@@ -111,7 +108,9 @@ def metric_agreement(folder: Path, metric: str, human: str) -> JudgeAgreement:
     count = np.arange(both.height)
     rated = RatedUnits(np.tile(count, 2), np.concatenate(sides), np.tile(count, 2))
     alpha = krippendorff_alpha(rated, "interval", Confidence(replicates=0))
-    return JudgeAgreement(alpha.value, both.height, alpha.method.removeprefix("none: "))
+    why = alpha.method.removeprefix("none: ")
+    unknown = fact("agreement_unknown", metric=metric, why=why)
+    return unknown if alpha.value is None else JudgeAgreement(alpha.value, both.height)
 
 
 def _share(

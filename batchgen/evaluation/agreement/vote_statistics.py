@@ -3,12 +3,13 @@
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
 
 from batchgen.arrow.nested_column import column_paths
+from batchgen.arrow.row_filter import parse_where
 from batchgen.errors import BatchgenError, UsageError
 from batchgen.evaluation.aggregate import OVERALL
 from batchgen.evaluation.agreement.measure_agreement import (
@@ -22,7 +23,7 @@ from batchgen.evaluation.agreement.measure_agreement import (
 from batchgen.evaluation.agreement.questions import Question, preferences, questions_of
 from batchgen.evaluation.agreement.win_rate import WinRate, win_rates
 from batchgen.evaluation.slices import Slicer, slice_column
-from batchgen.feedback.run_votes import Key, RunVotes, load_run_votes
+from batchgen.feedback.run_votes import Key, RunVotes, key_of, load_run_votes
 from batchgen.job.evaluate import Bins, Evaluate
 from batchgen.jobfile.load import load_stored_job
 from batchgen.metrics.statistics.intervals import FRACTION, Confidence, ValueRange
@@ -46,15 +47,21 @@ class VoteStatistics:
 
 
 def vote_statistics(
-    run: PublishedRun, *, by: Sequence[str] = (), confidence: Confidence | None = None
+    run: PublishedRun,
+    *,
+    by: Sequence[str] = (),
+    where: str = "",
+    confidence: Confidence | None = None,
 ) -> VoteStatistics:
     """Measure agreement on each question, over all answers and by slice: those of the job, and by the columns `by`.
 
+    `where` is an SQL condition on the columns: only votes about these answers.
+
     Raises:
-        UsageError: a column does not exist.
+        UsageError: a column does not exist, the condition is invalid, or no answer with votes fulfils it.
         StateError: a file of the run or of its votes is damaged.
     """
-    votes = load_run_votes(run)
+    votes = _chosen(run, load_run_votes(run), where)
     section = load_stored_job(run.folder.job).job.evaluate
     ci = section.ci
     confidence = confidence or Confidence(ci.level, ci.bootstrap, ci.seed)
@@ -75,7 +82,32 @@ def vote_statistics(
     for question, judge in _pair_questions(votes, section):
         of_judge = [metric for metric in metrics if metric.name == judge]
         agreements += [a for scope in scopes for a in _with_metrics(question, of_judge, scope)]
-    return VoteStatistics(votes, agreements, win_rates(votes.of_kind("pair"), confidence))
+    pairs = votes.of_kind("pair")
+    rates = [
+        rate
+        for scope in scopes
+        for rate in win_rates(
+            [vote for vote in pairs if scope.keys is None or key_of(vote) in scope.keys],
+            confidence,
+            scope.slice,
+        )
+    ]
+    return VoteStatistics(votes, agreements, rates)
+
+
+def _chosen(run: PublishedRun, votes: RunVotes, where: str) -> RunVotes:
+    """The votes about answers that fulfil a condition."""
+    condition = parse_where(where, run.responses.schema)
+    if condition is None or not votes.rows:
+        return votes
+    table = run.responses.take(list(votes.rows.values()), sorted(condition.columns))
+    fulfilled = condition.mask(table).tolist()
+    rows = {key: row for (key, row), own in zip(votes.rows.items(), fulfilled, strict=True) if own}
+    if not rows:
+        raise UsageError(
+            "no answer with votes fulfils --where", hint="Leave --where out, or change it."
+        )
+    return replace(votes, votes=[vote for vote in votes.votes if key_of(vote) in rows], rows=rows)
 
 
 def _agreements(

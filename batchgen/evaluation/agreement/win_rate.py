@@ -2,10 +2,11 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from batchgen.evaluation.aggregate import OVERALL
 from batchgen.evaluation.agreement.questions import PREFERENCE
 from batchgen.feedback.vote import Vote
 from batchgen.metrics.statistics.intervals import (
@@ -28,6 +29,7 @@ class WinRate:
     """
 
     other_run: str
+    slice: str
     votes: int
     wins: int
     losses: int
@@ -37,11 +39,16 @@ class WinRate:
     shown_first: float | None
 
 
-def win_rates(votes: Sequence[Vote], confidence: Confidence) -> list[WinRate]:
-    """One per other run."""
+def win_rates(
+    votes: Sequence[Vote], confidence: Confidence, slice_name: str = OVERALL
+) -> list[WinRate]:
+    """One per other run; the votes are those of a slice."""
     others = sorted({vote.other_run_id or "" for vote in votes})
     return [
-        _win_rate(other, [vote for vote in votes if vote.other_run_id == other], confidence)
+        replace(
+            _win_rate(other, [v for v in votes if v.other_run_id == other], confidence),
+            slice=slice_name,
+        )
         for other in others
     ]
 
@@ -60,6 +67,7 @@ def _win_rate(other: str, votes: Sequence[Vote], confidence: Confidence) -> WinR
     first = sum((vote.choice == "a") == (vote.shown_first == "run") for vote in decided)
     return WinRate(
         other_run=other,
+        slice=OVERALL,
         votes=len(votes),
         wins=chosen["a"],
         losses=chosen["b"],

@@ -27,6 +27,7 @@ from batchgen.evaluation.comparing.settings import ChangedSetting, changed_setti
 from batchgen.evaluation.comparing.text_order import TextOrder
 from batchgen.evaluation.resolve_evaluation import read_recorded_metrics
 from batchgen.job.evaluate import Bins
+from batchgen.metrics.human import is_rater_count
 from batchgen.metrics.statistics.paired_results import (
     ComparisonVerdict,
     PairedResult,
@@ -129,7 +130,7 @@ def compare(  # noqa: PLR0913  # public: every argument but the first two has a 
     Args:
         base: the folder of the run to compare with.
         new: the other folder.
-        metrics: default: all that both have.
+        metrics: default: all that both have, numbers of raters excepted.
         margins: largest differences that count as equivalent, by metric.
         repeat_runs: two runs of one job: how many rows differ between them is the noise.
         max_examples: most rows to list for each metric and direction.
@@ -144,7 +145,7 @@ def compare(  # noqa: PLR0913  # public: every argument but the first two has a 
     comparison = both(max_examples=max_examples, pair_changed_prompts=pair_changed_prompts)
     if repeat_runs is None:
         return comparison
-    one, other = map(open_scored_run, map(local_run, repeat_runs))
+    one, other = (open_scored_run(local_run(path)) for path in repeat_runs)
     if one.facts.get("fingerprint") != other.facts.get("fingerprint"):
         raise UsageError(
             f"--repeat-runs: {one.path} and {other.path} are runs of different jobs",
@@ -173,8 +174,7 @@ def compare_runs(  # noqa: PLR0913  # the options of `compare`
 
     With `pair_changed_prompts`, rows are paired by id and sample alone, to compare prompts.
     """
-    names = _names(base, new, metrics)
-    margins = margins or {}
+    names, margins = _names(base, new, metrics), margins or {}
     if unknown := [name for name in margins if name not in names]:
         raise UsageError(
             f"{unknown[0]!r} is not a metric of both runs", hint=f"Use one of: {', '.join(names)}."
@@ -228,7 +228,7 @@ def _names(base: ScoredRun, new: ScoredRun, chosen: Sequence[str]) -> list[str]:
             f"{base.path} and {new.path} have no metric in common",
             hint=f"They have {', '.join(base.metrics)}; and {', '.join(new.metrics)}. Add one with `batchgen score`.",
         )
-    return list(chosen) or both
+    return list(chosen) or [name for name in both if not is_rater_count(new.metrics, name)]
 
 
 def _compare(

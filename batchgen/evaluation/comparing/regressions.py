@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from batchgen.errors import UsageError
 from batchgen.evaluation.comparing.compare import Comparison, MetricComparison
+from batchgen.evaluation.gating.gate_facts import ENGLISH, Fact, fact
 
 MIN_COVERAGE = 0.95
 """Least share of rows with a score for a decision, unless the user sets another."""
@@ -74,7 +75,11 @@ def regression_reason(comparison: Comparison, limit: RegressionLimit) -> str:
         return ""
     verb = "is" if change.high < -limit.by else "may be"
     reason = f"{limit.metric} {verb} worse by more than {limit.by:g}"
-    return f"{reason}: {enough_pairs(change, limit.by)}" if change.reach is not None else reason
+    return (
+        f"{reason}: {ENGLISH.word(enough_pairs(change, limit.by))}"
+        if change.reach is not None
+        else reason
+    )
 
 
 def _significance_reason(one: MetricComparison) -> str:
@@ -96,14 +101,12 @@ def why_no_interval(change: MeasuredChange) -> str:
     return change.method.removeprefix("none: ") or f"{change.n:,} rows are too few for an interval"
 
 
-def enough_pairs(change: MeasuredChange, allowed: float) -> str:
-    """How many pairs like those of a change would rule out a loss above `allowed`."""
-    if change.gain is None or change.reach is None:
-        return ""
-    room = allowed + change.gain
+def enough_pairs(change: MeasuredChange, allowed: float) -> Fact:
+    """How many pairs like those of a change, whose `reach` is known, would rule out a loss above `allowed`."""
+    room = allowed + (change.gain or 0.0)
     if room <= 0:
-        return "no number of such pairs rules it out"
-    return f"{math.ceil(change.reach / room):,} such pairs would rule it out"
+        return fact("never_enough_pairs")
+    return fact("enough_pairs", pairs=math.ceil((change.reach or 0.0) / room))
 
 
 def measured_change(one: MetricComparison) -> MeasuredChange:

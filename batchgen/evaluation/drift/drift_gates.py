@@ -4,23 +4,20 @@ A gate that could not fail, whatever the answers are, is undecided: the prompts 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from batchgen.errors import StateError, UsageError
 from batchgen.evaluation.drift.answer_traits import AnswerTraits, open_answers, read_traits
 from batchgen.evaluation.drift.measure_drift import Drift, measure_drift
+from batchgen.evaluation.gating.gate_facts import ENGLISH, Fact, fact
+from batchgen.evaluation.gating.previous_run import PREVIOUS
 from batchgen.job.evaluate import DriftKind, Gate
-from batchgen.metrics.statistics.drift_tests import least_p
+from batchgen.metrics.statistics.drift_tests import DriftTest, least_p
 from batchgen.metrics.statistics.paired_results import adjust_holm
-from batchgen.output.published_run import read_manifest
-from batchgen.state.identity import read_identity
 from batchgen.state.run_folder import RunFolder
-from batchgen.storage.entries import exists
 
-PREVIOUS = "previous"
-"""Baseline that means: what the folder publishes now."""
 _ENOUGH_FOR_ANY = 100
 """Prompts in each run that are enough for any limit and number of gates."""
 
@@ -30,28 +27,38 @@ _DriftByKind = Mapping[DriftKind, Drift]
 
 @dataclass(frozen=True, slots=True)
 class GateDecision:
-    """The verdict of a gate, and the reason in words."""
+    """The verdict of a gate, and what was found."""
 
     verdict: Literal["passed", "failed", "undecided"]
-    found: str
+    facts: Sequence[Fact]
+
+    @property
+    def found(self) -> str:
+        """What was found, in words."""
+        return ENGLISH.finding(self.facts)
 
 
-def describe_drift_gate(gate: Gate) -> str:
-    """The condition of a gate on drift in words."""
-    distance = f" or distance < {gate.min_distance:g}" if gate.min_distance else ""
-    return f"drift of {gate.drift} from {gate.baseline}: p >= {gate.max_p:g}{distance}"
+def drift_condition(gate: Gate) -> Fact:
+    """The condition of a gate on drift."""
+    values = {"kind": gate.drift, "baseline": gate.baseline, "max_p": gate.max_p}
+    if not gate.min_distance:
+        return fact("drift", **values)
+    return fact("drift_or_distance", **values, min_distance=gate.min_distance)
 
 
 def decide_drift_gates(
-    gates: Sequence[Gate], folder: RunFolder, scored: Path
+    gates: Sequence[Gate], folder: RunFolder, scored: Path, previous: Path | None
 ) -> list[GateDecision]:
-    """Decide gates on drift together, since p is adjusted for their number (Holm). `scored` is as in `decide_gates`."""
+    """Decide gates on drift together, since p is adjusted for their number (Holm).
+
+    `scored` is as in `decide_gates`, `previous` the folder of the run before; None if there is none.
+    """
     if not gates:
         return []
     kinds = tuple(dict.fromkeys(map(_kind, gates)))
     new = read_traits(open_answers(folder.path, scored), kinds)
     found: dict[str, _DriftByKind | GateDecision] = {
-        baseline: _against(baseline, folder, new, kinds)
+        baseline: _against(previous if baseline == PREVIOUS else Path(baseline), new, kinds)
         for baseline in dict.fromkeys(str(gate.baseline) for gate in gates)
     }
     drifts = [_of_gate(gate, found[str(gate.baseline)]) for gate in gates]
@@ -74,41 +81,45 @@ def _of_gate(gate: Gate, found: _DriftByKind | GateDecision) -> Drift | GateDeci
 
 
 def _against(
-    baseline: str, folder: RunFolder, new: AnswerTraits, kinds: Sequence[DriftKind]
+    path: Path | None, new: AnswerTraits, kinds: Sequence[DriftKind]
 ) -> _DriftByKind | GateDecision:
-    if baseline == PREVIOUS and not _has_previous(folder):
-        return GateDecision("passed", "no previous output to compare with")
-    path = folder.path if baseline == PREVIOUS else Path(baseline)
+    if path is None:
+        return GateDecision("passed", [fact("no_previous")])
     try:
         base = read_traits(open_answers(path), kinds)
     except (UsageError, StateError) as error:
-        return GateDecision("undecided", error.message)
+        return GateDecision("undecided", [fact("text", text=error.message)])
     return {drift.kind: drift for drift in measure_drift(base, new, kinds)}
-
-
-def _has_previous(folder: RunFolder) -> bool:
-    """Whether the folder publishes another run; it publishes this one while that is scored again."""
-    if not exists(folder.manifest):
-        return False
-    identity = read_identity(folder)
-    return identity is not None and identity.run_id != read_manifest(folder).run_id
 
 
 def decide_drift_gate(gate: Gate, drift: Drift, tests: int) -> GateDecision:
     """Decide a gate by a measured drift, whose p is adjusted for the number of `tests`."""
     limit = gate.max_p or 0.0
     if drift.test is None or drift.p is None:
-        return GateDecision("undecided", drift.change)
-    prompts = f"n {drift.base:,} and {drift.new:,}"
-    reason = f"{drift.change}, distance {drift.test.distance:.3g}, p {drift.p:.2g}, {prompts}"
+        return GateDecision("undecided", [drift.why] if drift.why else [])
+    found = _measured(drift, drift.test, drift.p)
     if drift.p < limit:
         small = drift.test.distance < (gate.min_distance or 0.0)
-        return GateDecision("passed" if small else "failed", reason)
+        return GateDecision("passed" if small else "failed", [found])
     if drift.test.least * tests >= limit:
         enough = _enough_prompts(lambda n: least_p(n, n) * tests < limit)
-        reason += f": too few prompts for any p below {limit:g}; {enough} in each run are the least"
-        return GateDecision("undecided", reason)
-    return GateDecision("passed", reason)
+        return GateDecision(
+            "undecided", [found, fact("too_few_prompts", limit=limit, prompts=enough)]
+        )
+    return GateDecision("passed", [found])
+
+
+def _measured(drift: Drift, test: DriftTest, p: float) -> Fact:
+    numbers: dict[str, Any] = {
+        "distance": test.distance,
+        "p": p,
+        "base": drift.base,
+        "new": drift.new,
+    }
+    if drift.kind == "length":
+        (median,) = drift.values
+        return fact("drift_length", before=median.before, now=median.now, **numbers)
+    return fact("drift_shares", changes=[asdict(one) for one in drift.values], **numbers)
 
 
 def _enough_prompts(is_enough: Callable[[int], bool]) -> int:

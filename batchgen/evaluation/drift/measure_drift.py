@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from batchgen.evaluation.drift.answer_traits import REFUSAL_NAME, AnswerTraits
+from batchgen.evaluation.gating.gate_facts import ENGLISH, Fact, fact, percent
 from batchgen.job.evaluate import DriftKind
 from batchgen.metrics.statistics.drift_tests import (
     DriftTest,
@@ -45,7 +46,7 @@ class Drift:
     Attributes:
         base: prompts of the base run that have the trait, `new` those of the new run.
         values: what changed most.
-        test: None if a run has no answer with the trait; `why` gives the reason.
+        test: None if a run has no answer with the trait.
         p: adjusted for the number of tests (Holm).
     """
 
@@ -55,7 +56,15 @@ class Drift:
     values: Sequence[ChangedValue]
     test: DriftTest | None
     p: float | None = None
-    why: str = ""
+
+    @property
+    def why(self) -> Fact | None:
+        """Why there is no test; None if there is one."""
+        if self.test is not None:
+            return None
+        return fact(
+            "no_new_answers" if self.base else "no_base_answers" if self.new else "no_answers"
+        )
 
     @property
     def is_drift(self) -> bool:
@@ -70,11 +79,12 @@ class Drift:
             texts = [
                 f"{v.name} {percent(v.before)} -> {percent(v.now)}".lstrip() for v in self.values
             ]
-        return ", ".join(texts) or self.why
+        return ", ".join(texts) or (ENGLISH.word(self.why) if self.why else "")
 
     def plain(self) -> dict[str, Any]:
         """As plain values, for JSON."""
-        return {**asdict(self), "change": self.change, "drift": self.is_drift}
+        why = ENGLISH.word(self.why) if self.why else ""
+        return {**asdict(self), "why": why, "change": self.change, "drift": self.is_drift}
 
 
 def measure_drift(base: AnswerTraits, new: AnswerTraits, kinds: Sequence[DriftKind]) -> list[Drift]:
@@ -126,14 +136,4 @@ def _of_categories(kind: DriftKind, base: AnswerTraits, new: AnswerTraits) -> Dr
 
 
 def _unknown(kind: DriftKind, base: int, new: int) -> Drift:
-    if base or new:
-        why = f"the {'new' if base else 'base'} run has no answer to measure"
-    else:
-        why = "neither run has an answer to measure"
-    return Drift(kind, base, new, (), None, why=why)
-
-
-def percent(share: float) -> str:
-    """A share in percent, with two digits below one percent."""
-    found = 100 * share
-    return f"{found:.2f} %" if 0 < found < 1 else f"{found:.1f} %"
+    return Drift(kind, base, new, (), None)

@@ -20,6 +20,7 @@ from batchgen.errors import ExitCode, ResourceError, StateError, UsageError
 from batchgen.evaluation.answers import Tables
 from batchgen.evaluation.checks import STORED, resolve_and_check
 from batchgen.evaluation.gates import GateResult, decide_gates
+from batchgen.evaluation.gating.previous_run import earlier_record, recorded_earlier
 from batchgen.evaluation.human_votes import add_vote_columns
 from batchgen.evaluation.judging.prepare_judges import prepare_judges
 from batchgen.evaluation.resolve_evaluation import Evaluation
@@ -206,14 +207,15 @@ def rescore_run(  # noqa: PLR0913  # what is scored, into what, and what is adde
     )
     answers = StagedAnswers(voted, published.schema, published.layout)
     rows = stage_answers(stage, answers, scorer)
-    gates = decide_gates(evaluation.section.gates, rows, folder, target.staged)
+    earlier = recorded_earlier(manifest.evaluation, folder)
+    gates = decide_gates(evaluation.section.gates, rows, folder, target.staged, before=earlier)
     if job is not None:
         stage.text(folder.job.name, job)
     if target is not folder:
         stage.release(None)
         return ScoreResult(target, rows, gates)
     files = [asdict(file) for file in stage.files()]
-    record = evaluation_record(scorer, gates)
+    record = evaluation_record(scorer, gates, folder, earlier)
     content = {**manifest.content, "files": files, "evaluation": record}
     if add_report is not None:
         add_report(stage, rows, content)
@@ -229,12 +231,16 @@ def report_removed_metrics(manifest: Manifest, evaluation: Evaluation, reporter:
         reporter.info(f"scores removed: {', '.join(gone)}: neither in the job nor in this command")
 
 
-def evaluation_record(scorer: Scorer, gates: Sequence[GateResult]) -> dict[str, Any]:
-    """The manifest's section `evaluation`."""
+def evaluation_record(
+    scorer: Scorer, gates: Sequence[GateResult], folder: RunFolder, earlier: Path | None
+) -> dict[str, Any]:
+    """The section `evaluation` of the manifest in `folder`. `earlier` is the run of an earlier day that gates may compare with."""
+    previous = earlier_record(earlier, folder)
     return {
         "fingerprint": scorer.evaluation.fingerprint,
         "metrics": list(scorer.evaluation.names),
         "columns": list(scorer.columns),
-        "gates": [asdict(gate) for gate in gates],
+        "gates": [gate.plain() for gate in gates],
+        **({"previous": previous} if previous else {}),
         "scored_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }

@@ -17,6 +17,8 @@ CHANGELOG = """
 - `Plan`, `RunResult` and `Comparison` show the summary of the command line, by `print` and in notebooks.
 - **Nights**: `run --notify`, `run --prometheus`, examples for schedulers, `purge --older-than`.
 - `plan` and `run` warn of forms in a column (`decoding.response_format.columns`) for which no answer that ends is found.
+- Gates with `baseline: previous` find the run of an earlier day where `output.path` contains `${date}`. The manifest contains conditions and findings of gates as values (`condition`, `facts`) next to their text, and the report words them in its language.
+- `review --mask` and `report --mask` mask personal data on the page. A restart of `review` has the same link for a day.
 - A gate on a metric with coverage below 0.95 fails unless it sets `min_coverage`; equal differences no longer count as certain.
 
 Runs of 0.1 are read by all commands that read; a run that 0.1 began is not continued.

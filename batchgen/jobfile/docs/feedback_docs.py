@@ -12,7 +12,7 @@ after a review.
   votes about other runs where RUN has the same text for the row, `--skip-changed` leaves votes about changed answers out
 - `batchgen feedback stats RUN`: Cohen's kappa (quadratic weights for ratings) and Krippendorff's alpha with intervals, bootstrapped
   over prompts, among people and between people (their mean) and each judge and metric with a range, by slice and `--by COLUMN`; win
-  rates of pairs, and how often the answer that was shown first won
+  rates of pairs, and how often the answer that was shown first won. `--where SQL`: only these answers. Runs in object storage have no votes
 - `batchgen feedback join RUN`: scores RUN again with the metric `human` and the number of raters, `human_raters`. A job may list
   `human` in `evaluate.metrics`; then every `batchgen score` counts the votes. Gates on it need `min_coverage`, since people see few answers
 - A gate `{metric: helpful, min: 3.5, min_agreement: 0.6, agreement_run: out/reviewed}` counts the judge `helpful` only if its

@@ -6,6 +6,7 @@ folders ──> manifest.json, metrics.parquet, metadata of scores.parquet of ea
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,6 @@ class HistoryRun:
 
     Attributes:
         name: its folder, relative to the one that the user gave.
-        written_at: Unix time of the manifest; orders runs that started in the same second.
         rows: those of metrics.parquet, by metric and slice.
     """
 
@@ -32,13 +32,18 @@ class HistoryRun:
     job: str
     run_id: str
     started_at: str
-    written_at: float
+    finished_at: str
     scored: ScoredRun = field(repr=False)
     rows: Mapping[tuple[str, str], MetricRow] = field(repr=False)
 
     @property
     def path(self) -> Path:
         return self.scored.path
+
+    @property
+    def order(self) -> tuple[datetime, str, str]:
+        """By the start, which runs of older versions have in whole seconds; no two runs have one order."""
+        return datetime.fromisoformat(self.started_at), self.finished_at, self.run_id
 
     @property
     def started(self) -> str:
@@ -101,7 +106,7 @@ def read_history(tops: Sequence[Path]) -> FoundRuns:
     if not runs:
         raise _nothing_found(tops, left_out)
     by_job: dict[str, list[HistoryRun]] = {}
-    for run in sorted(runs.values(), key=lambda run: (run.started_at, run.written_at, run.name)):
+    for run in sorted(runs.values(), key=lambda run: run.order):
         by_job.setdefault(run.job, []).append(run)
     return FoundRuns([JobRuns(job, found) for job, found in sorted(by_job.items())], left_out)
 
@@ -122,7 +127,7 @@ def read_run(path: Path, top: Path) -> HistoryRun:
         job=str(manifest["job"]),
         run_id=str(manifest["run_id"]),
         started_at=str(manifest["started_at"]),
-        written_at=folder.manifest.stat().st_mtime,
+        finished_at=str(manifest["finished_at"]),
         scored=scored,
         rows=rows,
     )

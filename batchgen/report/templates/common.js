@@ -47,5 +47,7 @@ const page = (() => {
     made.dir = "auto";
     return made;
   };
-  return { root, data, node, say, parts, plain, more, box };
+  // An answer of white space alone is shown as none: a reader would see an empty box.
+  const answerBox = (value) => box(plain(value).trim() === "" ? null : value);
+  return { root, data, node, say, parts, plain, more, box, answerBox };
 })();

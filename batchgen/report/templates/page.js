@@ -1,5 +1,5 @@
 (() => {
-  const { root, data, node, say, parts, plain, more, box } = page;
+  const { root, data, node, say, parts, plain, more, box, answerBox } = page;
   const PAGE = 50;
 
   // Differences of two texts, by words; a Chinese character is a word.
@@ -36,7 +36,7 @@
   const sideBySide = (base, now) => {
     const found = base == null || now == null ? null : compared(plain(base), plain(now));
     const made = (value, nodes) => {
-      if (!nodes) return box(value);
+      if (!nodes || plain(value).trim() === "") return answerBox(value);
       const filled = node("div", "text", ...nodes, ...more(value));
       filled.dir = "auto";
       return filled;
@@ -75,7 +75,7 @@
     for (const turn of row.prompt ?? []) add(say("prompt") + " · " + say(turn.role), box(turn.content));
     if (row.reasoning != null) add(say("reasoning"), box(row.reasoning));
     if ("base" in row) body.append(sideBySide(row.base, row.answer));
-    else add(say("answer"), box(row.answer));
+    else add(say("answer"), answerBox(row.answer));
     for (const text of row.reference) add(say("reference"), box(text));
     add(say("scores"), scoresTable(row));
     if (row.slices.length) body.append(node("p", "small", ...parts(row.slices.join(" · "))));

@@ -9,9 +9,9 @@ import polars as pl
 import pyarrow.compute as pc
 
 from batchgen.arrow.nested_column import column_at, column_paths, split_path
-from batchgen.arrow.row_filter import RowFilter
+from batchgen.arrow.row_filter import parse_where
 from batchgen.arrow.values import key_texts
-from batchgen.errors import JobKeyError, UsageError
+from batchgen.errors import UsageError
 from batchgen.evaluation.comparing.scored_run import KEY, ScoredRun
 from batchgen.input.row_sample import sample_keys
 from batchgen.review.queue.reviewed_run import ReviewedRun
@@ -117,7 +117,7 @@ def _rows(run: ScoredRun, options: QueueOptions) -> pl.DataFrame:
             f"--by: {run.path} has no column {options.by!r}",
             hint=f"Its columns are {', '.join(schema.names)}.",
         )
-    condition = _condition(options.where, run)
+    condition = parse_where(options.where, schema)
     group = [split_path(options.by, schema.names)[0]] if options.by else []
     code = [name for name in (f"{run.prefix}error_code",) if name in schema.names]
     wanted = {run.response, *code, *group, *(condition.columns if condition else ())}
@@ -153,15 +153,6 @@ _EMPTY = {
     "answered": pl.Boolean,
     "group": pl.String,
 }
-
-
-def _condition(where: str, run: ScoredRun) -> RowFilter | None:
-    if not where:
-        return None
-    try:
-        return RowFilter(where, run.responses.schema.remove_metadata(), "--where")
-    except JobKeyError as error:
-        raise UsageError(f"--where: {error.problem.message}", hint=error.problem.hint) from error
 
 
 def _paired(rows: pl.DataFrame, others: pl.DataFrame) -> pl.DataFrame:

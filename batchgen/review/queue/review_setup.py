@@ -10,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from batchgen.errors import UsageError
 from batchgen.feedback.vote import Reviewer
 from batchgen.fingerprint import fingerprint
+from batchgen.report.rows.masked_texts import TextMask
 from batchgen.review.queue.review_items import ReviewItem, read_items
 from batchgen.review.queue.review_queue import QueueOptions, ReviewQueue, choose_queue
 from batchgen.review.queue.reviewed_run import ReviewedRun, open_reviewed_run
@@ -26,17 +27,19 @@ class ReviewOptions:
     Attributes:
         reviewer: empty if it is entered on the page.
         labels: that may be given to an answer.
+        masked: personal data in the texts is masked.
     """
 
     queue: QueueOptions = field(default_factory=QueueOptions)
     reviewer: str = ""
     labels: Sequence[str] = ()
     rubric: Path | None = None
+    masked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class ReviewSetup:
-    """Everything that a review is about."""
+    """Everything that a review is about; `masked` counts values of personal data by their kind."""
 
     run: ReviewedRun
     other: ReviewedRun | None
@@ -44,6 +47,7 @@ class ReviewSetup:
     items: Sequence[ReviewItem]
     rubric: Rubric
     options: ReviewOptions
+    masked: Mapping[str, int] = field(default_factory=dict)
 
     def config(self, **more: object) -> dict[str, Any]:
         """The settings of the page, for its script."""
@@ -95,8 +99,9 @@ def prepare_review(path: Path, other: Path | None, options: ReviewOptions) -> Re
         )
     queue = choose_queue(run, options.queue, compared)
     rubric = choose_rubric(run, options.rubric, pairs=compared is not None)
-    items = read_items(run, queue.answers, compared)
-    return ReviewSetup(run, compared, queue, items, rubric, options)
+    mask = TextMask()
+    items = read_items(run, queue.answers, compared, mask if options.masked else None)
+    return ReviewSetup(run, compared, queue, items, rubric, options, mask.counts)
 
 
 def _check_reviewer(name: str) -> None:

@@ -65,6 +65,17 @@ class ReviewSession:
                     self._places[key] = (n, answer is item.other)
         self.read()
 
+    @property
+    def identity(self) -> dict[str, object]:
+        """What an open page depends on: the answers by their numbers, the sides, the labels, the rubric."""
+        options = self.setup.options
+        return {
+            **self.setup.config(),
+            "seed": options.queue.seed,
+            "overlap": self.overlap,
+            "masked": options.masked,
+        }
+
     def read(self) -> None:
         """Read the votes on disk, also those of other processes. StateError if a file is damaged."""
         with self._lock:
@@ -181,7 +192,7 @@ class ReviewSession:
 
     def _item(self, n: int) -> ReviewItem:
         if not 0 <= n < len(self.setup.items):
-            raise RejectedError(f"n: expected a number below {len(self.setup.items)}")
+            raise RejectedError(f"n: expected a number below {len(self.setup.items)}", "number")
         return self.setup.items[n]
 
     def record(self, request: VoteRequest) -> dict[str, Any]:
@@ -213,7 +224,7 @@ class ReviewSession:
         if request.kind == "undo":
             undone = next((one for one in known if one.vote.vote_id == request.undoes), None)
             if undone is None:
-                raise RejectedError("undoes: not a vote of this reviewer about this queue")
+                raise RejectedError("undoes: not a vote of this reviewer about this queue", "undo")
             n, first, about_other = undone.n, undone.first, undone.is_about_other
         item = self._item(n)
         answer = item.other if about_other and item.other is not None else item.answer

@@ -2,16 +2,16 @@
 
 import errno
 import os
-import secrets
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from batchgen.errors import ResourceError, UsageError
 from batchgen.feedback.votes_file import feedback_folder
 from batchgen.review.review_page import REVIEW_PAGE, render_review
 from batchgen.review.server.review_session import ReviewSession
+from batchgen.review.server.saved_link import read_link, write_link
 from batchgen.review.server.web_app import ReviewApi, build_app
 from batchgen.state.bucket_run import is_copy
 from batchgen.state.run_folder import RunFolder
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     import uvicorn
 
 HOST = "127.0.0.1"
-_TOKEN_BYTES = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +71,7 @@ class ReviewServer:
 
 
 def open_review(session: ReviewSession, port: int) -> ReviewServer:
-    """Bind a port; 0 is any free one.
+    """Bind a port; 0 is that of an earlier start, or any free one. The link is that of an earlier start with the same queue.
 
     Raises:
         UsageError: the port is in use, or reserved.
@@ -81,6 +80,17 @@ def open_review(session: ReviewSession, port: int) -> ReviewServer:
     for run in (session.setup.run, session.setup.other):
         if run is not None:
             check_takes_votes(run.folder)
+    folder = session.setup.run.folder
+    link = read_link(folder)
+    listener = _bind_again(link.port) if port == 0 and link.port else None
+    if listener is None:
+        listener = _bind(port)
+    server = ReviewServer(session, listener, link.token(session.identity))
+    write_link(folder, replace(link, port=server.port))
+    return server
+
+
+def _bind(port: int) -> socket.socket:
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -89,7 +99,15 @@ def open_review(session: ReviewSession, port: int) -> ReviewServer:
     except OSError as error:
         listener.close()
         raise _port_error(port, error) from error
-    return ReviewServer(session, listener, secrets.token_urlsafe(_TOKEN_BYTES))
+    return listener
+
+
+def _bind_again(port: int) -> socket.socket | None:
+    """The port of an earlier start; None if another program has it now."""
+    try:
+        return _bind(port)
+    except (UsageError, ResourceError):
+        return None
 
 
 def _port_error(port: int, error: OSError) -> UsageError | ResourceError:

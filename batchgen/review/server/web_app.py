@@ -88,16 +88,16 @@ async def _answer(read: Callable[[], Found]) -> "Response":
     try:
         return JSONResponse(await run_in_threadpool(read))
     except RejectedError as error:
-        return JSONResponse({"error": str(error)}, 400)
+        return JSONResponse({"error": str(error), "code": error.code}, 400)
     except BatchgenError as error:
-        return JSONResponse({"error": str(error)}, 503)
+        return JSONResponse({"error": str(error), "code": "disk"}, 503)
 
 
 def _reviewer(request: "Request") -> str:
     try:
         return _NAME.validate_python(request.query_params.get("reviewer", ""))
     except ValidationError as error:
-        raise RejectedError(f"reviewer: {describe_problems(error)}") from None
+        raise RejectedError(f"reviewer: {describe_problems(error)}", "reviewer") from None
 
 
 async def _body(request: "Request") -> bytes:

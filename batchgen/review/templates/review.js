@@ -1,5 +1,5 @@
 (() => {
-  const { root, data, node, say, parts, plain, box } = page;
+  const { root, data, node, say, parts, plain, box, answerBox } = page;
   const { config, hex, kept } = review;
   const at = (id) => document.getElementById(id);
   const PLACES = config.pair ? ["a", "b"] : [null];
@@ -127,7 +127,7 @@
       const summary = node("summary", "small", say("reasoning"));
       made.append(node("details", "", summary, box(answer.reasoning)));
     }
-    const text = box(answer.text);
+    const text = answerBox(answer.text);
     text.classList.add("answer");
     made.append(text);
     if (config.metrics.length)

@@ -1,6 +1,6 @@
 // Where votes go: to the server, each sent until it is acknowledged, or into this browser and from there into a file.
 const review = (() => {
-  const { data } = page;
+  const { data, say } = page;
   const config = data.config;
   const prefix = "batchgen-review:" + config.key + ":";
   const kept = {
@@ -35,7 +35,7 @@ const review = (() => {
       });
       if (response.status === 403) throw Object.assign(new Error("403"), { refused: true });
       const found = await response.json();
-      if (!response.ok) throw Object.assign(new Error(found.error), { answered: true, final: response.status < 500 });
+      if (!response.ok) throw Object.assign(new Error(say("error_" + found.code, { error: found.error })), { answered: true, final: response.status < 500 });
       return found;
     };
     let sending = false;

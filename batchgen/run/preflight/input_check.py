@@ -10,7 +10,7 @@ from batchgen.arrow.nested_column import split_path
 from batchgen.decoding.generation_kwargs import check_generation_kwargs
 from batchgen.engines.capability_check import engine_problems
 from batchgen.errors import DataError, JobKeyError, Problem
-from batchgen.evaluation.checks import previous_warnings, reference_warnings, resolve_and_check
+from batchgen.evaluation.checks import reference_warnings, resolve_and_check
 from batchgen.evaluation.metric_queries import prefill_problems
 from batchgen.evaluation.resolve_evaluation import Evaluation
 from batchgen.input.sources import InputSource, open_source
@@ -82,7 +82,6 @@ def check_input(loaded: LoadedJob) -> CheckedInput:
         *prompt_warnings(job, source.columns),
         *format_warnings(job),
         *reference_warnings(evaluation),
-        *previous_warnings(job.evaluate.gates, dated=loaded.names_date("output.path")),
     ]
     warnings = loaded.describe(found_warnings)
     return CheckedInput(source, layout, tuple(columns), evaluation, warnings)

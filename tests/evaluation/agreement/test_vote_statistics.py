@@ -76,6 +76,42 @@ def test_agreement_by_slice_is_that_of_its_rows(make_run: MakeRun) -> None:
     assert find(found, "people", "lang=zh").units == 5
 
 
+def test_where_leaves_only_the_votes_about_answers_that_fulfil_it(make_run: MakeRun) -> None:
+    run = make_run()
+    rate(run)
+    found = vote_statistics(run, where="lang = 'zh' AND grade > 1", by=["grade"])
+    chosen = [n for n, row in enumerate(ROWS) if row["lang"] == "zh" and int(str(row["grade"])) > 1]
+    assert {vote.id for vote in found.votes.votes} == {f"r{n}" for n in chosen}
+    expected = alpha("ordinal", [ANN[n] for n in chosen], [BOB[n] for n in chosen])
+    assert find(found, "people").alpha["ordinal"].value == pytest.approx(expected)
+    assert {one.slice for one in found.agreements} <= {"all", *(f"grade={n}" for n in range(2, 6))}
+
+
+@pytest.mark.parametrize(
+    ("where", "problem"),
+    [
+        ("grade > 9", "no answer with votes fulfils --where"),
+        ("colour = 1", "--where: "),
+        ("grade >", "--where: "),
+    ],
+)
+def test_a_condition_that_selects_nothing_is_an_error(
+    make_run: MakeRun, where: str, problem: str
+) -> None:
+    run = make_run()
+    rate(run)
+    with pytest.raises(UsageError, match=problem):
+        vote_statistics(run, where=where)
+
+
+@pytest.mark.parametrize("command", ["stats", "join", "import"])
+def test_a_run_in_object_storage_has_no_votes(command: str) -> None:
+    more = ["file.jsonl"] if command == "import" else []
+    done = CliRunner().invoke(cli, ["feedback", command, "s3://bucket/out", *more])
+    assert isinstance(done.exception, UsageError)
+    assert "takes no votes" in done.exception.message
+
+
 def test_a_column_that_does_not_exist_is_an_error(make_run: MakeRun) -> None:
     run = make_run()
     rate(run)
@@ -150,6 +186,12 @@ def test_win_rates_count_ties_half_and_show_position_bias(make_run: MakeRun) -> 
     assert rate.rate.value == pytest.approx((3 + 0.5 * 2) / 6)
     assert rate.rate.low is not None
     assert rate.shown_first == pytest.approx(3 / 4)
+    by_lang = {one.slice: one for one in vote_statistics(run, by=["lang"]).win_rates}
+    assert {name: (one.wins, one.votes) for name, one in by_lang.items()} == {
+        "all": (3, 6),
+        "lang=zh": (2, 3),
+        "lang=en": (1, 3),
+    }
 
 
 def test_votes_that_do_not_count_are_listed_by_reason(make_run: MakeRun) -> None:

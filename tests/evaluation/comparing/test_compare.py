@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -347,5 +346,5 @@ def test_scoring_again_prints_the_gates_that_it_records(make_job: MakeJob) -> No
     again = scored_by("other")
     recorded = read_json(again.folder.manifest)["evaluation"]["gates"]
     # Against the previous answers, not against those that have just replaced them.
-    assert [asdict(one) for one in again.gates] == recorded
+    assert [one.plain() for one in again.gates] == recorded
     assert again.exit_code == ExitCode.GATE_FAILED

@@ -13,9 +13,9 @@ import pytest
 from pydantic import ValidationError
 
 from batchgen.errors import ExitCode, JobFileError
-from batchgen.evaluation.drift.drift_gates import decide_drift_gate
+from batchgen.evaluation.drift.drift_gates import decide_drift_gate, drift_condition
 from batchgen.evaluation.drift.measure_drift import ChangedValue, Drift
-from batchgen.evaluation.gates import describe_gate
+from batchgen.evaluation.gating.gate_facts import ENGLISH
 from batchgen.evaluation.scoring.score import score
 from batchgen.job.evaluate import Gate
 from batchgen.jobfile.load import load_job
@@ -40,9 +40,12 @@ def gates(*kinds: str, **keys: Any) -> list[dict[str, Any]]:
 
 
 def test_a_gate_is_described_by_its_condition() -> None:
-    assert describe_gate(GATE) == "drift of length from previous: p >= 0.01"
+    assert ENGLISH.word(drift_condition(GATE)) == "drift of length from previous: p >= 0.01"
     wide = GATE.model_copy(update={"min_distance": 0.2})
-    assert describe_gate(wide) == "drift of length from previous: p >= 0.01 or distance < 0.2"
+    assert (
+        ENGLISH.word(drift_condition(wide))
+        == "drift of length from previous: p >= 0.01 or distance < 0.2"
+    )
 
 
 @pytest.mark.parametrize(
@@ -69,7 +72,7 @@ def test_verdicts(
 
 
 def test_without_answers_a_gate_is_undecided() -> None:
-    nothing = Drift("refusal", 3, 0, (), None, why="the new run has no answer to measure")
+    nothing = Drift("refusal", 3, 0, (), None)
     found = decide_drift_gate(GATE, nothing, 0)
     assert (found.verdict, found.found) == ("undecided", "the new run has no answer to measure")
 
@@ -103,17 +106,6 @@ def test_a_baseline_that_is_no_run_is_an_error_at_its_line(make_job: MakeJob) ->
     assert problem.line is not None
     assert "is not the output folder of a complete run" in problem.message
     assert problem.hint == "Give the output folder of a run that has ended."
-
-
-@pytest.mark.parametrize(
-    ("path", "warned"), [("out/${date}", True), ("${date:%Y}/x", True), ("out", False)]
-)
-def test_previous_is_warned_of_where_each_day_has_a_folder(
-    make_job: MakeJob, path: str, *, warned: bool
-) -> None:
-    job = make_job(evaluate={"gates": gates("length")}, output={"path": path})
-    found = "\n".join(check_input(load_job(job)).warnings)
-    assert ("evaluate.gates[0].baseline: output.path contains ${date}" in found) is warned
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""Conditions and findings of gates as facts, and the run that `previous` means."""

@@ -1,0 +1,1 @@
+"""Chinese for what files contain in English words: facts of gates, reasons, and keys of the manifest."""
