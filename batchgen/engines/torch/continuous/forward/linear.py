@@ -1,7 +1,7 @@
 """Products with constant weights: packed by oneDNN where that works, otherwise plain.
 
     weights     packed copy     products
-    float32     float32         as torch computes them
+    float32     float32         as torch computes them, by oneDNN or by kernels of our own (`compiled_linear.py`)
     bfloat16    bfloat16        bfloat16, summed in float32      processors with instructions for that
     bfloat16    float32         the same, by float32 products    other processors: torch's would take ten times as long
 
@@ -9,8 +9,7 @@ A packed product is as fast or faster at any number of rows, applies SiLU, add o
 and computes each row identically in any batch: the plain one uses another kernel for one to three rows. (In bfloat16
 this holds within groups of row counts only: `GroupedLinear`.) The packed copy takes the place of the weight, which is
 freed (`weights/weight_release.py`). The operators are private in torch, so
-they are tested once (`packing_works`) and not used if they are missing or wrong. In float32, workers use a kernel of our own
-that reads the same packed copy (`compiled_product.py`).
+they are tested once (`packing_works`) and not used if they are missing or wrong.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,12 +21,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from batchgen.engines.torch.continuous.forward.compiled_product import (
-    CompiledProduct,
-    compile_product,
-    gate_rows,
+from batchgen.engines.torch.continuous.forward.compiled_linear import (
+    CompiledLinear,
+    compiled_is_faster,
     link_products,
-    one_thread,
 )
 from batchgen.engines.torch.continuous.forward.processor import has_bfloat16_products
 from batchgen.engines.torch.continuous.row_counts import ProductRows
@@ -98,26 +95,8 @@ class PackedLinear:
         self.outputs = weight.shape[0]
         self._weight = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), None)
         self._bias = bias
-        self.compiled: CompiledProduct | None = None
-
-    def compile(self) -> CompiledProduct | None:
-        """Compute products by a kernel as well, where that is possible: see `compiled_product.py`."""
-        if self._bias is None:
-            shape = self.outputs, self._weight.shape[1]
-            self.compiled = compile_product(self._weight, shape, self)
-        return self.compiled
-
-    def gated(self, x: Tensor, up: "PackedLinear") -> Tensor:
-        """SiLU of the product times that of `up`."""
-        if self.compiled is None or up.compiled is None:
-            return up.multiply(x, self.silu(x))
-        if one_thread():
-            return self.compiled.gated(x, up.compiled)
-        return gate_rows(self(x), up(x))
 
     def __call__(self, x: Tensor) -> Tensor:
-        if self.compiled is not None and one_thread():
-            return self.compiled(x)
         return self._then(x, "none")
 
     def silu(self, x: Tensor) -> Tensor:
@@ -126,8 +105,6 @@ class PackedLinear:
     def add(self, x: Tensor, to: Tensor) -> Tensor:
         if to.dtype != x.dtype:
             return to.add_(self(x))
-        if self.compiled is not None and one_thread():
-            return self.compiled(x, to)
         return self._with(x, to, "add")
 
     def multiply(self, x: Tensor, by: Tensor) -> Tensor:
@@ -153,7 +130,7 @@ class WidenedLinear:
     """Products of bfloat16 by a packed float32 copy of the weight: exact products, rounded once. See `Linear`."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
-        self._wide = PackedLinear(weight.float(), None if bias is None else bias.float())
+        self._wide = float32_linear(weight.float(), None if bias is None else bias.float())
         self.outputs = self._wide.outputs
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -207,17 +184,23 @@ class GroupedLinear:
         )
 
 
+def float32_linear(weight: Tensor, bias: Tensor | None) -> Linear:
+    """The faster product with a packed copy of a float32 weight on a CPU."""
+    if compiled_is_faster() and CompiledLinear.suits(weight):
+        return CompiledLinear(weight, bias)
+    return PackedLinear(weight, bias)
+
+
 def gated(gate: Linear, up: Linear, x: Tensor) -> Tensor:
     """SiLU of one product times another."""
-    if isinstance(gate, PackedLinear) and isinstance(up, PackedLinear):
+    if isinstance(gate, CompiledLinear) and isinstance(up, CompiledLinear):
         return gate.gated(x, up)
     return up.multiply(x, gate.silu(x))
 
 
-def compile_products(order: Sequence[Linear]) -> None:
-    """Compute packed float32 products by a kernel as well; `order`: that in which they are used."""
-    packed = [linear for linear in order if isinstance(linear, PackedLinear)]
-    link_products([one for linear in packed if (one := linear.compile()) is not None])
+def link_compiled(order: Sequence[Linear]) -> None:
+    """Let each compiled product prefetch the next one; `order`: that in which they are used."""
+    link_products([linear for linear in order if isinstance(linear, CompiledLinear)])
 
 
 def _four_at_least(rows: Tensor) -> Tensor:
@@ -250,7 +233,9 @@ def linear_for(dtype: torch.dtype, packing: Packing | None) -> MakeLinear:
     """Makes the products of a model with weights of `dtype`."""
     if packing is None:
         return PlainLinear
-    return PackedLinear if packing.dtype == dtype else WidenedLinear
+    if packing.dtype != dtype:
+        return WidenedLinear
+    return float32_linear if dtype == torch.float32 else PackedLinear
 
 
 @cache

@@ -33,9 +33,9 @@ from batchgen.engines.torch.continuous.forward.linear import (
     MakeLinear,
     PlainLinear,
     choose_packing,
-    compile_products,
     gated,
     linear_for,
+    link_compiled,
 )
 from batchgen.engines.torch.continuous.forward.row_kernels import (
     CompiledNorm,
@@ -131,7 +131,7 @@ class LlamaForward:
             if release is not None:
                 release.release(*_copied_products(layer, all_of_them=copied))
         products = [(one.qkv, one.out, one.gate, one.up, one.down) for one in self._layers]
-        compile_products([*sum(products, ()), self._head])
+        link_compiled([*sum(products, ()), self._head])
         self._norm = _norm(inner.norm)
         if kernel_supports_norm(inner.norm.weight):
             # Compiled, or read from disk, before worker processes are forked.

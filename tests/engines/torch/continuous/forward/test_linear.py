@@ -10,6 +10,7 @@ from batchgen.engines.torch.continuous.forward.linear import (
     PlainLinear,
     WidenedLinear,
     choose_packing,
+    float32_linear,
     linear_for,
     packing_works,
 )
@@ -119,4 +120,4 @@ def test_the_packed_copy_of_bfloat16_is_float32_where_the_processor_has_no_produ
     assert linear_for(HALF, None) is PlainLinear
     assert linear_for(HALF, Packing(HALF, 1)) is PackedLinear
     assert linear_for(HALF, Packing(torch.float32, 1)) is WidenedLinear
-    assert linear_for(torch.float32, Packing(torch.float32, 1)) is PackedLinear
+    assert linear_for(torch.float32, Packing(torch.float32, 1)) is float32_linear

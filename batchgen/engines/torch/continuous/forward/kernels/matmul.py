@@ -1,11 +1,10 @@
-"""Products of float32 rows with a weight that oneDNN has packed, with the bits of oneDNN's own product.
+"""Products of float32 rows with a packed weight: [outputs / panel, terms, panel], each panel in one piece.
 
-    packed weight       [outputs / 64, terms, 64], each panel of 64 outputs in one piece
-    a result            (x[0] w[0] + ... + x[b-1] w[b-1])  +  (x[b] w[b] + ...)  +  ...      in blocks of b terms
+    AVX-512     a tile is six rows and a panel of 64 outputs: its sums fill 24 of 32 registers
+    AVX2        a tile is six rows and a panel of 16 outputs: 12 of 16 registers
 
-Within a block, a result is one chain of fused additions. oneDNN's `b` depends on the shape: `compiled_product.py` finds it.
-Why not oneDNN: decoding reads each panel once, from memory, and it waits for it. Here the next panel is prefetched while
-this one is used.
+A result is one chain of fused additions, in the order of the terms: it depends neither on other rows nor on threads.
+The panel that is used next is prefetched, since decoding reads each one once, from memory.
 """
 
 import math
@@ -13,8 +12,8 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import numpy as np
-from llvmlite import ir
-from numba import njit
+from llvmlite import binding, ir
+from numba import carray, njit
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
@@ -26,16 +25,22 @@ from batchgen.engines.torch.continuous.forward.kernels.jit import (
     prefetch,
 )
 
-PANEL = 64
+_LANES, _VECTORS = (16, 4) if binding.get_host_cpu_features().get("avx512f") else (8, 2)
+"""Numbers in a register, and registers for the sums of a row."""
+PANEL = _LANES * _VECTORS
 """Outputs of a panel."""
-_LANES, _VECTORS, _ROWS = 16, 4, 6
-"""A tile is six rows and a panel: its sums fill 24 of the 32 registers of AVX-512."""
+_ROWS = 6
+"""Rows of a tile."""
 _LINE, _STEP = 64, PANEL * 4
 """Bytes of a cache line, and of a term of a panel."""
+_PIECE = 2**17 // _STEP
+"""Terms that are used for a group of rows before the next ones are: 128 KiB of a panel, which stay in the second-level cache."""
+_GROUP = 96
+"""Rows for which a panel is used before it is used for more."""
 _WHOLE, _NUMBER = ir.IntType(64), ir.FloatType()
 _VECTOR = ir.VectorType(_NUMBER, _LANES)
 
-_Tile = Callable[[int, int, int, int, int, int, int, int], None]
+_Tile = Callable[[int, int, int, int, int, int, int, bool], None]
 
 _FLOAT = np.float32
 _ONE = _FLOAT(1)
@@ -67,7 +72,7 @@ def _add_terms(builder: Any, rows: list[Any], panel: Any, sums: list[Any], index
     kind = ir.FunctionType(_VECTOR, [_VECTOR] * 3)
     fused = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fmuladd.v{_LANES}f32")
     right = [
-        builder.load(_at(builder, panel, vector * _LINE, _VECTOR), align=4)
+        builder.load(_at(builder, panel, vector * _LANES * 4, _VECTOR), align=4)
         for vector in range(_VECTORS)
     ]
     offset = builder.mul(index, ir.Constant(_WHOLE, 4))
@@ -80,10 +85,10 @@ def _add_terms(builder: Any, rows: list[Any], panel: Any, sums: list[Any], index
 
 
 def _tile(count: int) -> _Tile:
-    """Sums of `count` rows and a panel, over a block of terms.
+    """Sums of `count` rows and a panel.
 
     The arguments: address of x and bytes from row to row; of the panel; of the results and bytes from row to row; terms; address
-    of the panel to prefetch, 0 for none; 1 to add to the results, 0 to write them.
+    of what to prefetch, 0 for nothing; whether sums begin with the results that are there.
     """
 
     @intrinsic
@@ -92,36 +97,34 @@ def _tile(count: int) -> _Tile:
         _h: object,
     ) -> object:  # fmt: skip
         def generate(_context: Any, builder: Any, _signature: object, arguments: Any) -> None:
-            x, x_step, panel, out, out_step, terms, ahead, more = arguments
+            x, x_step, panel, out, out_step, terms, ahead, continued = arguments
             numbers = [ir.Constant(_WHOLE, m) for m in range(count)]
             rows = [builder.add(x, builder.mul(x_step, m)) for m in numbers]
-            outs = [builder.add(out, builder.mul(out_step, m)) for m in numbers]
-            sums = [cgutils.alloca_once(builder, _VECTOR) for _ in range(count * _VECTORS)]
-            for total in sums:
-                builder.store(ir.Constant(_VECTOR, [0.0] * _LANES), total)
+            places = [
+                _at(builder, builder.add(out, builder.mul(out_step, m)), n * _LANES * 4, _VECTOR)
+                for m in numbers
+                for n in range(_VECTORS)
+            ]
+            sums = [cgutils.alloca_once(builder, _VECTOR) for _ in places]
+            with builder.if_else(continued) as (more, begun):
+                with more:
+                    for place, total in zip(places, sums, strict=True):
+                        builder.store(builder.load(place, align=4), total)
+                with begun:
+                    for total in sums:
+                        builder.store(ir.Constant(_VECTOR, [0.0] * _LANES), total)
             nothing = ir.Constant(_WHOLE, 0)
             with cgutils.for_range(builder, terms) as loop:
                 offset = builder.mul(loop.index, ir.Constant(_WHOLE, _STEP))
                 with builder.if_then(builder.icmp_signed("!=", ahead, nothing)):
-                    for vector in range(_VECTORS):
-                        line = builder.add(offset, ir.Constant(_WHOLE, vector * _LINE))
-                        prefetch(builder, builder.add(ahead, line))
+                    for line in range(0, _STEP, _LINE):
+                        place = builder.add(offset, ir.Constant(_WHOLE, line))
+                        prefetch(builder, builder.add(ahead, place))
                 _add_terms(builder, rows, builder.add(panel, offset), sums, loop.index)
-            places = [
-                _at(builder, one, vector * _LINE, _VECTOR)
-                for one in outs
-                for vector in range(_VECTORS)
-            ]
-            with builder.if_else(builder.icmp_signed("!=", more, nothing)) as (added, written):
-                with added:
-                    for place, total in zip(places, sums, strict=True):
-                        both = builder.fadd(builder.load(place, align=4), builder.load(total))
-                        builder.store(both, place, align=4)
-                with written:
-                    for place, total in zip(places, sums, strict=True):
-                        builder.store(builder.load(total), place, align=4)
+            for place, total in zip(places, sums, strict=True):
+                builder.store(builder.load(total), place, align=4)
 
-        return types.void(*[types.int64] * 8), generate
+        return types.void(*[types.int64] * 7, types.boolean), generate
 
     return cast(_Tile, add)
 
@@ -131,27 +134,37 @@ _one, _two, _three, _four, _five, _six = (_tile(count) for count in range(1, _RO
 
 @called
 def _few_rows(
-    x: int, x_step: int, panel: int, out: int, out_step: int, shape: tuple[int, int, int],
-    ahead: int,
+    rows: int, x: int, x_step: int, panel: int, out: int, out_step: int, terms: int, ahead: int,
+    continued: bool,
 ) -> None:  # fmt: skip
-    """At most six rows with a panel; the shape is rows, terms, and terms of a block."""
-    rows, terms, block = shape
-    for first in range(0, terms, block):
-        count, more = min(block, terms - first), 1 if first > 0 else 0
-        left, right = x + first * 4, panel + first * _STEP
-        coming = ahead + first * _STEP if ahead != 0 else 0
-        if rows == 6:
-            _six(left, x_step, right, out, out_step, count, coming, more)
-        elif rows == 5:
-            _five(left, x_step, right, out, out_step, count, coming, more)
-        elif rows == 4:
-            _four(left, x_step, right, out, out_step, count, coming, more)
-        elif rows == 3:
-            _three(left, x_step, right, out, out_step, count, coming, more)
-        elif rows == 2:
-            _two(left, x_step, right, out, out_step, count, coming, more)
-        else:
-            _one(left, x_step, right, out, out_step, count, coming, more)
+    """At most six rows; the other arguments are those of a tile."""
+    if rows >= 6:
+        _six(x, x_step, panel, out, out_step, terms, ahead, continued)
+    elif rows == 5:
+        _five(x, x_step, panel, out, out_step, terms, ahead, continued)
+    elif rows == 4:
+        _four(x, x_step, panel, out, out_step, terms, ahead, continued)
+    elif rows == 3:
+        _three(x, x_step, panel, out, out_step, terms, ahead, continued)
+    elif rows == 2:
+        _two(x, x_step, panel, out, out_step, terms, ahead, continued)
+    else:
+        _one(x, x_step, panel, out, out_step, terms, ahead, continued)
+
+
+@called
+def _panel(x: int, panel: int, out: int, out_step: int, shape: tuple[int, int], ahead: int) -> None:
+    """A group of rows with a panel; the shape is rows and terms."""
+    rows, terms = shape
+    for begin in range(0, terms, _PIECE):
+        count, place = min(_PIECE, terms - begin), panel + begin * _STEP
+        coming = ahead + begin * _STEP if ahead != 0 else 0
+        for row in range(0, rows, _ROWS):
+            left, result = x + (row * terms + begin) * 4, out + row * out_step
+            _few_rows(
+                rows - row, left, terms * 4, place, result, out_step, count, coming, begin > 0
+            )  # fmt: skip
+            coming = 0
 
 
 @intrinsic
@@ -184,88 +197,105 @@ def _gated(gate: np.float32, up: np.float32) -> np.float32:
     return result
 
 
-@inlined
-def _add_tile(to: Floats, out: Floats, rows: tuple[int, int], column: int) -> None:
-    """Add to the results of a tile; `rows`: the first one and their number."""
-    for row in range(rows[0], rows[0] + rows[1]):
-        for n in range(column, column + PANEL):
-            out[row, n] += to[row, n]
+@intrinsic
+def _pointer(_typing: object, _address: object = None) -> object:
+    def generate(_context: Any, builder: Any, _signature: object, arguments: Any) -> object:
+        return builder.inttoptr(arguments[0], cgutils.voidptr_t)
+
+    return types.voidptr(types.int64), generate
+
+
+pointer: Callable[[int], object] = _pointer
 
 
 @inlined
-def _gate_tile(gate: Floats, out: Floats, rows: tuple[int, int], column: int) -> None:
-    """Multiply the results of a tile by SiLU of `gate` [rows, 64]; `rows`: the first one and their number."""
-    for row in range(rows[1]):
+def _add_tile(to: int, out: int, rows: int, outputs: int) -> None:
+    """Add to a panel of the results, by the addresses of its first number."""
+    added = carray(pointer(to), (rows, outputs), np.float32)
+    made = carray(pointer(out), (rows, outputs), np.float32)
+    for row in range(rows):
         for n in range(PANEL):
-            at = rows[0] + row, column + n
-            out[at] = _gated(gate[row, n], out[at])
+            made[row, n] += added[row, n]
 
 
-def gate_rows() -> Callable[..., None]:
-    """Compile SiLU of `gate` times `up`, into `up`: float32 [rows, width]."""
+@inlined
+def _gate_tile(gate: Floats, out: int, rows: int, outputs: int) -> None:
+    """Multiply a panel of the results by SiLU of `gate` [rows, panel]."""
+    made = carray(pointer(out), (rows, outputs), np.float32)
+    for row in range(rows):
+        for n in range(PANEL):
+            made[row, n] = _gated(gate[row, n], made[row, n])
 
-    def gated(gate: Floats, up: Floats) -> None:
-        for row in range(len(up)):
-            for n in range(up.shape[1]):
-                up[row, n] = _gated(gate[row, n], up[row, n])
 
-    return kernel("void(float32[:,::1], float32[:,::1])", gated)
+@called
+def compute_product(
+    x: int, rows: int, terms: int, weight: int, ahead: int, to: int, out: int, outputs: int,
+    first: int, last: int,
+) -> None:  # fmt: skip
+    """The kernel `multiply`."""
+    width, size = outputs * 4, terms * _STEP
+    for number in range(first, last):
+        panel = weight + number * size
+        coming = panel + size if number + 1 < last else ahead
+        for row in range(0, rows, _GROUP):
+            count, place = min(_GROUP, rows - row), row * width + number * _STEP
+            _panel(x + row * terms * 4, panel, out + place, width, (count, terms), coming)
+            coming = 0
+            if to != 0:
+                _add_tile(to + place, out + place, count, outputs)
+
+
+@called
+def compute_gated(
+    x: int, rows: int, terms: int, gate: int, ahead: int, up: int, out: int, outputs: int,
+    first: int, last: int,
+) -> None:  # fmt: skip
+    """The kernel `multiply_gated`."""
+    width, size = outputs * 4, terms * _STEP
+    scratch = np.empty((min(_GROUP, rows), PANEL), np.float32)
+    for number in range(first, last):
+        one, other = gate + number * size, up + number * size
+        coming, after = (one + size, other + size) if number + 1 < last else (ahead, 0)
+        for row in range(0, rows, _GROUP):
+            count, place = min(_GROUP, rows - row), row * width + number * _STEP
+            left, shape = x + row * terms * 4, (count, terms)
+            _panel(left, one, scratch.ctypes.data, _STEP, shape, coming)
+            _panel(left, other, out + place, width, shape, after)
+            coming, after = 0, 0
+            _gate_tile(scratch, out + place, count, outputs)
+
+
+_NUMBERS = "void(int64, int64, int64, int64, int64, int64, int64, int64, int64, int64)"
 
 
 def multiply() -> Callable[..., None]:
     """Compile the product.
 
-    The arguments, in this order:
-    x: float32 [rows, terms].
-    weight: address of the packed weight.
+    The arguments, in this order; all arrays are contiguous float32:
+    x, rows, terms: address of [rows, terms].
+    weight: address of [panels, terms, outputs of a panel].
     ahead: address of what is read next, 0 if unknown.
-    block: terms of a block.
-    to: float32 [rows, outputs], added to the result; empty for nothing.
-    out: float32 [rows, outputs], the result.
+    to: address of what is added to the result, 0 for nothing.
+    out, outputs: address of the result [rows, outputs].
+    first, last: the first panel to compute, and the last + 1.
     """
 
-    def product(x: Floats, weight: int, ahead: int, block: int, to: Floats, out: Floats) -> None:
-        rows, terms = x.shape
-        outputs = out.shape[1]
-        size = terms * _STEP
-        for column in range(0, outputs, PANEL):
-            panel = weight + column // PANEL * size
-            coming = panel + size if column + PANEL < outputs else ahead
-            for row in range(0, rows, _ROWS):
-                count = min(_ROWS, rows - row)
-                place = x.ctypes.data + row * terms * 4
-                result = out.ctypes.data + (row * outputs + column) * 4
-                shape = count, terms, block
-                _few_rows(place, terms * 4, panel, result, outputs * 4, shape, coming)
-                coming = 0
-                if len(to) > 0:
-                    _add_tile(to, out, (row, count), column)
+    def product(
+        x: int, rows: int, terms: int, weight: int, ahead: int, to: int, out: int, outputs: int,
+        first: int, last: int,
+    ) -> None:  # fmt: skip
+        compute_product(x, rows, terms, weight, ahead, to, out, outputs, first, last)
 
-    return kernel(
-        "void(float32[:,::1], int64, int64, int64, float32[:,::1], float32[:,::1])", product
-    )
+    return kernel(_NUMBERS, product)
 
 
 def multiply_gated() -> Callable[..., None]:
-    """Compile SiLU of one product times another; the arguments are those of `multiply`, with the address of either weight, without `to`."""
+    """Compile SiLU of one product times another: as `multiply`, with the address of the second weight for `to`."""
 
-    def gated(x: Floats, gate: int, up: int, ahead: int, block: int, out: Floats) -> None:
-        rows, terms = x.shape
-        outputs = out.shape[1]
-        size = terms * _STEP
-        scratch = np.empty((_ROWS, PANEL), np.float32)
-        for column in range(0, outputs, PANEL):
-            panels = column // PANEL * size
-            first, second = gate + panels, up + panels
-            last = column + PANEL >= outputs
-            coming, other = (ahead, 0) if last else (first + size, second + size)
-            for row in range(0, rows, _ROWS):
-                shape = min(_ROWS, rows - row), terms, block
-                place = x.ctypes.data + row * terms * 4
-                result = out.ctypes.data + (row * outputs + column) * 4
-                _few_rows(place, terms * 4, first, scratch.ctypes.data, _STEP, shape, coming)
-                _few_rows(place, terms * 4, second, result, outputs * 4, shape, other)
-                coming, other = 0, 0
-                _gate_tile(scratch, out, (row, shape[0]), column)
+    def gated(
+        x: int, rows: int, terms: int, gate: int, ahead: int, up: int, out: int, outputs: int,
+        first: int, last: int,
+    ) -> None:  # fmt: skip
+        compute_gated(x, rows, terms, gate, ahead, up, out, outputs, first, last)
 
-    return kernel("void(float32[:,::1], int64, int64, int64, int64, float32[:,::1])", gated)
+    return kernel(_NUMBERS, gated)
