@@ -3,8 +3,8 @@
     mailbox     int64 [20]: posted, done, asleep, which product, and its ten arguments
 
 The owner writes a product, then adds one to `posted`. The thread computes it, then sets `done` to the same number. If nothing
-is posted for a while, the thread sets `asleep` and returns; whoever posts looks at it afterwards and wakes the thread. Both write first and
-read then, in one order that all threads see: so either the thread sees what is posted, or the owner sees that it sleeps.
+is posted for a while, the thread sets `asleep` and returns; the owner, after it has posted, reads that and wakes the thread. Both write
+first and read then, in one order for all threads: so either the thread sees what is posted, or the owner sees that it sleeps.
 """
 
 from collections.abc import Callable
