@@ -36,7 +36,8 @@ def threads() -> Iterator[None]:
 
 def weight(outputs: int, inputs: int, seed: int = 0) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
-    return torch.randn(outputs, inputs, generator=generator) / inputs**0.5
+    numbers = torch.randn(outputs, inputs, generator=generator)
+    return numbers.div_(inputs**0.5)
 
 
 @pytest.mark.parametrize(("outputs", "inputs"), SHAPES)

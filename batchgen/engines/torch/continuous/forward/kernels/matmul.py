@@ -13,9 +13,10 @@ from typing import Any, cast
 
 import numpy as np
 from llvmlite import binding, ir
-from numba import carray, njit
+from numba import njit
 from numba.core import cgutils, types
 from numba.extending import intrinsic
+from numba.np.numpy_support import carray
 
 from batchgen.engines.torch.continuous.forward.kernels.jit import (
     Floats,
@@ -206,13 +207,14 @@ def _pointer(_typing: object, _address: object = None) -> object:
 
 
 pointer: Callable[[int], object] = _pointer
+array_at = cast(Callable[[object, tuple[int, int], object], Floats], carray)
 
 
 @inlined
 def _add_tile(to: int, out: int, rows: int, outputs: int) -> None:
     """Add to a panel of the results, by the addresses of its first number."""
-    added = carray(pointer(to), (rows, outputs), np.float32)
-    made = carray(pointer(out), (rows, outputs), np.float32)
+    added = array_at(pointer(to), (rows, outputs), np.float32)
+    made = array_at(pointer(out), (rows, outputs), np.float32)
     for row in range(rows):
         for n in range(PANEL):
             made[row, n] += added[row, n]
@@ -221,7 +223,7 @@ def _add_tile(to: int, out: int, rows: int, outputs: int) -> None:
 @inlined
 def _gate_tile(gate: Floats, out: int, rows: int, outputs: int) -> None:
     """Multiply a panel of the results by SiLU of `gate` [rows, panel]."""
-    made = carray(pointer(out), (rows, outputs), np.float32)
+    made = array_at(pointer(out), (rows, outputs), np.float32)
     for row in range(rows):
         for n in range(PANEL):
             made[row, n] = _gated(gate[row, n], made[row, n])

@@ -8,7 +8,7 @@ first and read then, in one order for all threads: so either the thread sees wha
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from llvmlite import ir
 from numba.core import cgutils, types
@@ -66,7 +66,7 @@ def _pause(_typing: object) -> object:
 
 load: Callable[[int, int], int] = _load
 store: Callable[[int, int, int], None] = _store
-pause: Callable[[], None] = _pause
+pause = cast(Callable[[], None], _pause)
 
 
 def serve() -> Callable[..., None]:
