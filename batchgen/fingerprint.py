@@ -4,6 +4,7 @@ import datetime as dt
 import hashlib
 import json
 import re
+import secrets
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -128,3 +129,8 @@ _NOT_SECRET = re.compile(r"(?i)^(bos|eos|pad|unk|sep|cls|mask)_token$|^(max|min)
 def looks_secret(key: str) -> bool:
     """Whether a key names a secret: `api_key`, `hub_token`, `password`; but not `eos_token`, `max_new_tokens`."""
     return bool(_SECRET.search(key)) and not _NOT_SECRET.match(key)
+
+
+def new_run_id() -> str:
+    """A new id of a run. Ids sort by time."""
+    return f"{dt.datetime.now(dt.UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"

@@ -23,6 +23,7 @@ FailureCode = Literal[
     "prompt_null",
     "prompt_empty",
     "prompt_too_long",
+    "earlier_turn_failed",
     "invalid_unicode",
     "invalid_messages",
     "unsupported_content",
@@ -205,8 +206,7 @@ class Continuation:
 
     Attributes:
         index: the caller's key, repeated in the `Likelihood`; need not be unique.
-        context: all tokens before the continuation, at least one. Continuations of the same context that arrive close
-            together share its computation.
+        context: all tokens before it, at least one. Those of the same context that arrive close together share its work.
         token_ids: at least one.
     """
 

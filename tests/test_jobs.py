@@ -23,6 +23,7 @@ WORKED = tuple(
     JOBS / name / "job.yaml"
     for name in ("creative_writing", "customer_service", "education", "medical")
 )
+CONVERSATIONS = JOBS / "conversations" / "job.yaml"
 TEXT = {
     "creative_writing": "idea",
     "customer_service": "body",
@@ -82,7 +83,7 @@ every_job = pytest.mark.parametrize(
 def test_every_job_file_is_tested() -> None:
     others = {"out", "schedulers", "loop"}  # for the loop: test_jobs_loop.py
     found = {f for f in JOBS.rglob("*.yaml") if not others.intersection(f.relative_to(JOBS).parts)}
-    assert found == {QUICKSTART, *WORKED}
+    assert found == {QUICKSTART, CONVERSATIONS, *WORKED}
 
 
 @every_job
@@ -237,6 +238,20 @@ def test_the_job_stores_no_text_of_a_note() -> None:
     assert job.output.file_mode == "0600"
     assert job.prompt.on_overflow == "error"
     assert job.run.max_error_rate == 0
+
+
+def test_the_conversations_have_known_answers_and_two_languages(tmp_path: Path) -> None:
+    overrides = ["model={engine: echo}", f"output.path={tmp_path}"]
+    loaded = load_job(CONVERSATIONS, profile="smoke", overrides=overrides)
+    frame = run(loaded).frame()
+    turns = [record["turns"] for record in records_of(loaded.job)]
+    assert frame.height == sum(len(one) for one in turns if isinstance(one, list))
+    assert set(frame["turn"]) == {1, 2, 3}
+    assert set(frame["lang"]) == {"en", "zh"}
+    assert frame["error"].null_count() == frame.height
+    scored = {m.name or m.type: m for m in loaded.job.evaluate.metrics}
+    assert set(scored) == {"number", "later_turns", "length"}
+    assert frame.filter(frame["gold"].is_not_null())["score_number"].null_count() == 0
 
 
 # --------------------------------------------------------------------------- running them

@@ -57,7 +57,7 @@ def init(data: Path | None, kind: "JobKind | None", output: Path, *, as_json: bo
             sample=written.sample and str(written.sample),
             kind=proposal.kind,
             id=proposal.id or None,
-            prompt=list(proposal.prompts) or proposal.conversation,
+            prompt=list(proposal.prompts) or proposal.conversation or proposal.turns,
             reference=proposal.reference or None,
             metrics=list(proposal.metrics),
         )
@@ -72,7 +72,7 @@ def _lines(written: "FirstJob") -> Iterator[str]:
     yield f"table      {profile.path} · {profile.dialect} · {columns}"
     yield f"kind       {proposal.kind}"
     yield f"id         {proposal.id or 'none: rows are numbered'}"
-    yield f"prompt     {', '.join(proposal.prompts) or proposal.conversation}"
+    yield f"prompt     {', '.join(proposal.prompts) or proposal.conversation or proposal.turns}"
     if proposal.reference:
         yield f"reference  {proposal.reference}"
         yield f"metrics    {', '.join(proposal.metrics)}"

@@ -34,9 +34,11 @@ class Engine(Protocol):
     def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
         """Answer all requests.
 
-        The iterable is pulled only as capacity allows. Closing the iterator stops the engine at a step boundary; rows in
-        flight are then not answered. May be called again after that: after a crash, suspect rows are generated in
-        separate calls.
+        The iterable is pulled only as capacity allows. After its end it may have more requests: those that follow from
+        answers, such as the next turn of a conversation. An engine that still has rows pulls again, so that they are
+        computed together; otherwise `generate` is called again for them. Closing the iterator stops the engine at a step
+        boundary; rows in flight are then not answered. May be called again after that: after a crash, suspect rows are
+        generated in separate calls.
         """
 
     def likelihoods(self, continuations: Iterable[Continuation]) -> Iterator[Likelihood]:

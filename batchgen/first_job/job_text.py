@@ -82,6 +82,12 @@ class JobText:
                 "对话消息列表：模型回答其中最后一条",
             )
             named.append(f"    messages: {yaml_text(self.proposal.conversation)}{note}")
+        if self.proposal.turns:
+            note = self._note(
+                "the user's messages: each is asked after the model's answers to those before it",
+                "用户的各轮消息：每一轮都在模型对前几轮的回答之后提问",
+            )
+            named.append(f"    turns: {yaml_text(self.proposal.turns)}{note}")
         if named:
             yield from ["  columns:", *named]
         if self.proposal.has_nulls:
@@ -92,7 +98,7 @@ class JobText:
             )
 
     def _prompt(self) -> Iterator[str]:
-        if self.proposal.conversation:
+        if self.proposal.conversation or self.proposal.turns:
             return
         yield "prompt:"
         system = self._text(*_SYSTEM[self.proposal.kind])

@@ -36,6 +36,8 @@ _REFERENCES = (
     *("answer", "reference", "target", "label", "gold", "expected", "solution", "output"),
     *("class", "答案", "参考答案", "标准答案", "标签", "标注", "类别", "分类", "输出"),
 )
+_TURNS = ("turns", "questions", "messages", "conversation", "dialog", "轮次", "对话", "多轮问题")
+"""Columns whose lists of texts are the user's messages of a conversation."""
 _SLICES = (
     "lang",
     "language",
@@ -55,7 +57,7 @@ class Proposal:
     """The roles of the columns.
 
     Attributes:
-        id, reference, conversation: names of columns; empty without one.
+        id, reference, conversation, turns: names of columns; empty without one. `turns` has the user's messages only.
         prompts: the columns of the user message, the main one first; empty for a conversation.
         labels: of which an answer is one; empty if answers are free.
         metrics: the entries of `evaluate.metrics`, as YAML.
@@ -67,6 +69,7 @@ class Proposal:
     id: str
     prompts: tuple[str, ...]
     conversation: str
+    turns: str
     reference: str
     labels: tuple[str, ...]
     metrics: tuple[str, ...]
@@ -85,14 +88,21 @@ def propose(profile: TableProfile, kind: JobKind | None = None) -> Proposal:
     id_ = _id(profile.columns)
     free = [column for column in profile.columns if column.name != id_]
     conversation = next((c.name for c in free if c.is_conversation), "")
+    lists = [c for c in free if c.is_turns]
+    turns = "" if conversation else _named(lists, _TURNS) or ""
+    if kind == "conversation" and not (conversation or turns):
+        turns = next((c.name for c in lists), "")
+    free = [column for column in free if not column.is_turns]
     reference = _named(free, _REFERENCES) or ""
     if kind == "labels" and not (reference and columns[reference].labels(MOST_LABELS)):
         reference = next((c.name for c in reversed(free) if c.labels(MOST_LABELS)), "")
     labels = columns[reference].labels(MOST_LABELS) if reference else []
-    kind = kind or _kind(conversation, reference, labels)
+    kind = kind or _kind(conversation or turns, reference, labels)
     prompts = () if kind == "conversation" else _prompts(free, {reference, conversation})
     _require(
-        profile, kind, {"conversation": conversation, "reference": reference, "labels": labels}
+        profile,
+        kind,
+        {"conversation": conversation or turns, "reference": reference, "labels": labels},
     )
     scored = kind in ("evaluation", "labels")
     column = columns[reference] if scored else None
@@ -101,6 +111,7 @@ def propose(profile: TableProfile, kind: JobKind | None = None) -> Proposal:
         id=id_,
         prompts=prompts,
         conversation=conversation if kind == "conversation" else "",
+        turns=turns if kind == "conversation" else "",
         reference=reference if scored else "",
         labels=tuple(labels) if kind == "labels" else (),
         metrics=_metrics(column, labels) if column else (),
@@ -121,7 +132,7 @@ def _kind(conversation: str, reference: str, labels: Collection[str]) -> JobKind
 def _require(profile: TableProfile, kind: JobKind, found: dict[str, object]) -> None:
     """Raise UsageError if the table lacks what a kind of job needs."""
     expected = {
-        "conversation": ("conversation", "a column of lists of {role, content}"),
+        "conversation": ("conversation", "a column of lists of {role, content}, or of texts"),
         "evaluation": ("reference", f"a column with the right answers, such as {_REFERENCES[0]}"),
         "labels": ("labels", f"a column that repeats 2 to {MOST_LABELS} short values"),
     }

@@ -1,12 +1,12 @@
 """What the first rows of a table contain, column by column."""
 
-import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from batchgen.arrow.list_cell import list_items
 from batchgen.errors import DataError
 from batchgen.input.files import find_files
 from batchgen.input.input_table import open_table
@@ -55,6 +55,11 @@ class ColumnProfile:
     def is_conversation(self) -> bool:
         """Whether cells are lists of chat messages, or JSON text of such lists."""
         return self._most(_is_conversation, texts=False)
+
+    @property
+    def is_turns(self) -> bool:
+        """Whether cells are lists of texts, or JSON text of such lists."""
+        return self._most(_is_turns, texts=False)
 
     @property
     def is_text(self) -> bool:
@@ -118,14 +123,13 @@ def read_profile(path: Path) -> TableProfile:
 
 
 def _is_conversation(cell: object) -> bool:
-    if isinstance(cell, str) and cell.lstrip().startswith("["):
-        try:
-            cell = json.loads(cell)
-        except ValueError:
-            return False
-    if not isinstance(cell, list) or not cell:
-        return False
-    return all(
+    items = list_items(cell)
+    return bool(items) and all(
         isinstance(m, dict) and ({"role", "content"} <= m.keys() or {"from", "value"} <= m.keys())
-        for m in cell
+        for m in items or ()
     )
+
+
+def _is_turns(cell: object) -> bool:
+    items = list_items(cell)
+    return bool(items) and all(isinstance(item, str) for item in items or ())

@@ -10,7 +10,6 @@ number among the rows that `filter`, `sample` and `limit`, in that order, select
 Memory does not grow with the input, except for eight bytes a row during the survey, for the check of ids.
 """
 
-from bisect import bisect_right
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import replace
 
@@ -21,13 +20,12 @@ from batchgen.errors import DataError
 from batchgen.input.blocks import (
     BEGINNING,
     Block,
-    BlockCursor,
     BlockStart,
     RowLocations,
-    concat_blocks,
     object_array,
 )
 from batchgen.input.chunk import Chunk
+from batchgen.input.chunk_reader import ChunkReader
 from batchgen.input.crossing import Crossing
 from batchgen.input.files import InputFile, find_files
 from batchgen.input.ids import (
@@ -41,23 +39,33 @@ from batchgen.input.input_table import InputTable, open_table
 from batchgen.input.redacted_cells import CellRedaction
 from batchgen.input.row_sample import BottomK, Condition, sample_keys
 from batchgen.input.survey import StartIndex, Survey, SurveyedFile, check_types, hash_file
+from batchgen.input.turns.turn_counts import TurnCounts
+from batchgen.input.turns.turn_rows import TurnRows, TurnSurvey
 from batchgen.job.spec import Input
 
 __all__ = ["Chunk", "InputFile", "InputSource", "Survey", "SurveyedFile", "open_source"]
 
 
-def open_source(spec: Input, *, seed: int, redaction: CellRedaction | None = None) -> "InputSource":
+def open_source(
+    spec: Input,
+    *,
+    seed: int,
+    redaction: CellRedaction | None = None,
+    turns: TurnRows | None = None,
+) -> "InputSource":
     """Find the input files and read format, encoding and columns.
 
     Args:
         spec: `input` of the job; paths are absolute.
         seed: the seed of `sample`.
         redaction: applied to chunks; `filter` sees the original cells.
+        turns: how rows become turns of conversations.
 
     Raises:
         DataError: no files, an unreadable start of a file, or a column of the job that is missing.
     """
-    return InputSource(open_table(find_files(spec), spec), spec, seed=seed, redaction=redaction)
+    table = open_table(find_files(spec), spec)
+    return InputSource(table, spec, seed=seed, redaction=redaction, turns=turns)
 
 
 class InputSource:
@@ -68,9 +76,16 @@ class InputSource:
     """
 
     def __init__(
-        self, table: InputTable, spec: Input, *, seed: int, redaction: CellRedaction | None = None
+        self,
+        table: InputTable,
+        spec: Input,
+        *,
+        seed: int,
+        redaction: CellRedaction | None,
+        turns: TurnRows | None,
     ) -> None:
         self._redaction = redaction
+        self.turns = turns
         self._table = table
         self._spec = spec
         self._seed = seed
@@ -78,6 +93,9 @@ class InputSource:
         self._crossing = Crossing.of(spec, seed)
         self._crossing.check_columns(table.columns)
         self.columns = (*table.columns, *self._crossing.names)
+        if turns is not None:
+            turns.check_columns(self.columns)
+            self.columns += turns.names
         self.id_column = find_id_column(spec.columns.id, table.columns)
         if table.known_schema is not None:
             self._filter(table.known_schema)
@@ -98,6 +116,8 @@ class InputSource:
         schema = self._table.schema()
         crossed = self._crossing.schema(schema)
         check_types(crossed, self._spec.columns)
+        crossed = self.turns.schema(crossed) if self.turns else crossed
+        counted = TurnSurvey(self.turns)
         files = tuple(map(hash_file, self.files))
         smallest = None if self._spec.sample is None else BottomK(self._spec.sample)
         locations = RowLocations()
@@ -109,6 +129,7 @@ class InputSource:
             inexact |= block.originals.keys() & {*columns}
             if ids is not None:
                 ids.add(self._ids(block))
+            counted.add(block)
             if smallest is not None:
                 smallest.add(sample_keys(block.rows, self._seed), block.rows)
         if ids is not None:
@@ -116,10 +137,11 @@ class InputSource:
         if not kept:
             raise self._no_rows(locations.rows)
         rows = min(kept, self._spec.sample or kept, self._spec.limit or kept)
-        rows *= self._crossing.factor
         key = None if smallest is None else smallest.threshold()
         drawn = smallest.rows() if smallest is not None and key is not None else None
-        return Survey(rows, crossed, files, key, frozenset(inexact), starts.finish(drawn))
+        turns = counted.finish(drawn, rows)
+        rows = (turns or TurnCounts(1)).total(rows, self._crossing.factor)
+        return Survey(rows, crossed, files, key, frozenset(inexact), starts.finish(drawn), turns)
 
     def chunks(
         self,
@@ -141,11 +163,11 @@ class InputSource:
             DataError: the files have changed since the survey.
         """
         reader = self.reader(survey, rows=rows, columns=columns)
-        for number in range(-(-survey.rows // rows)):
+        for number in range(reader.count):
             if number not in skip:
                 yield reader.read(number)
 
-    def reader(self, survey: Survey, *, rows: int, columns: Sequence[str] = ()) -> "ChunkReader":
+    def reader(self, survey: Survey, *, rows: int, columns: Sequence[str] = ()) -> ChunkReader:
         """What reads single chunks by number; the arguments are those of `chunks`.
 
         Raises:
@@ -169,7 +191,7 @@ class InputSource:
         """The rows from a place on that pass the filter, with the original cells of the id column and of `columns`."""
         row_filter = self._filter(schema)
         wanted = {*columns, *([self.id_column] if self.id_column is not None else [])}
-        wanted -= {*self._crossing.names}
+        wanted -= {*self._crossing.names, *(self.turns.names if self.turns else ())}
         locations.rows = start.row
         position, is_first = start.position, start.position is None
         for number in range(start.file, len(self.files)):
@@ -191,8 +213,10 @@ class InputSource:
         self, survey: Survey, columns: Sequence[str], start: BlockStart
     ) -> Iterator[Block]:
         """The rows from a place of the survey on that pass filter, sample and limit, not multiplied yet."""
-        left = survey.rows // self._crossing.factor - start.selected
+        left = self.selected_rows(survey) - start.selected
         schema = self._crossing.base_schema(survey.schema)
+        if self.turns is not None:
+            schema = self.turns.base_schema(schema)
         for block in self._blocks(schema, RowLocations(), columns, start):
             if survey.sample_key is not None:
                 keys = sample_keys(block.rows, self._seed)
@@ -226,8 +250,9 @@ class InputSource:
         failures = {first + position: failure for position, failure in block.failures.items()}
         ids = self._crossing.ids(self._ids(block).texts.to_pylist(), first)
         block = self._crossing.draw(block, ids)
+        own = [name for name in columns if self.turns is None or name not in self.turns.names]
         if self._redaction is None:
-            cells = {name: block.cells(name) for name in columns}
+            cells = {name: block.cells(name) for name in own}
             return Chunk(number, first, block.table, ids, failures, cells)
         fields = block.table.schema
         redacted = self._redaction.apply(block.table)
@@ -236,8 +261,20 @@ class InputSource:
             for name, cells in block.originals.items()
         }
         block = replace(block, table=redacted.table, originals=originals)
-        cells = {name: block.cells(name) for name in columns}
+        cells = {name: block.cells(name) for name in own}
         return Chunk(number, first, block.table, ids, failures, cells, redacted.counts)
+
+    def selected_rows(self, survey: Survey) -> int:
+        """The rows that filter, sample and limit select."""
+        factor = self._crossing.factor
+        rows = (
+            survey.rows if survey.turns is None else survey.turns.source_rows(survey.rows, factor)
+        )
+        return rows // factor
+
+    def part_sizes(self, survey: Survey, part_rows: int) -> Sequence[int] | None:
+        """The rows of each part; None if all but the last have `part_rows`."""
+        return survey.turns.part_sizes(part_rows, self._crossing.factor) if survey.turns else None
 
     @property
     def crossing(self) -> Crossing:
@@ -252,62 +289,3 @@ class InputSource:
             )
         names = ", ".join(file.label for file in self.files[:3])
         return DataError(f"{names}: no rows", hint="Check that the input is complete.")
-
-
-class ChunkReader:
-    """Reads chunks of the selected rows by number, in any order; made by `InputSource.reader`.
-
-    Ascending numbers are one pass over the input. Rows between them are passed over, and those before a place of the survey
-    are not read at all.
-    """
-
-    def __init__(
-        self, source: InputSource, survey: Survey, rows: int, columns: Sequence[str]
-    ) -> None:
-        self._source = source
-        self._survey = survey
-        self._rows = rows
-        self._columns = columns
-        self._cursor: BlockCursor | None = None
-        self._last: tuple[int, Block] | None = None
-        """The last selected row that was read, and its number: the next chunk may begin with more of its product."""
-
-    def read(self, number: int) -> Chunk:
-        """Chunk `number`; DataError if the files have changed since the survey."""
-        crossing = self._source.crossing
-        first = number * self._rows
-        stop = min(first + self._rows, self._survey.rows)
-        block = self._selected(*crossing.base_rows(first, stop))
-        block = crossing.multiply(block, first, stop)
-        return self._source.chunk(number, first, block, self._columns)
-
-    def _selected(self, first: int, stop: int) -> Block:
-        """The selected rows [first, stop)."""
-        blocks = [self._last[1]] if self._last is not None and self._last[0] == first else []
-        at = first + len(blocks)
-        if at < stop:
-            cursor = self._cursor_before(at)
-            cursor.skip(at - cursor.at)
-            block = cursor.take(stop - at)
-            if block is None or len(block.rows) < stop - at:
-                expected = self._survey.rows // self._source.crossing.factor
-                raise DataError(
-                    f"{self._source.files[0].place}: has {cursor.at:,} rows; expected {expected:,}, as surveyed",
-                    hint="Run again. Do not change the input during a run.",
-                )
-            blocks.append(block)
-        joined = concat_blocks(blocks)
-        if self._source.crossing.factor > 1:
-            self._last = stop - 1, joined.slice(len(joined.rows) - 1, len(joined.rows))
-        return joined
-
-    def _cursor_before(self, first: int) -> BlockCursor:
-        """A cursor at row `first` or before it, with as few rows between as possible."""
-        starts = self._survey.starts
-        at = bisect_right(starts, first, key=lambda start: start.selected) - 1
-        start = starts[at] if at >= 0 else BEGINNING
-        cursor = self._cursor
-        if cursor is None or cursor.at > first or cursor.at < start.selected:
-            blocks = self._source.selected(self._survey, self._columns, start)
-            self._cursor = cursor = BlockCursor(blocks, start.selected)
-        return cursor

@@ -12,6 +12,7 @@ from batchgen.errors import DataError
 from batchgen.input.blocks import BlockStart
 from batchgen.input.files import InputFile
 from batchgen.input.ids import check_column
+from batchgen.input.turns.turn_counts import TurnCounts
 from batchgen.job.spec import Columns
 from batchgen.storage.durable import sha256
 
@@ -45,6 +46,7 @@ class Survey:
         starts: places from which the input can be read, in order; the first is its beginning.
         inexact: those of the surveyed columns where some row's own cell is not the one of this schema.
         sample_key: rows with a larger key are not selected; None if all are.
+        turns: of the selected rows; None in a job without turns. `rows` counts turns.
     """
 
     rows: int
@@ -53,6 +55,11 @@ class Survey:
     sample_key: int | None = None
     inexact: frozenset[str] = frozenset()
     starts: tuple[BlockStart, ...] = ()
+    turns: TurnCounts | None = None
+
+    def part_rows(self, wanted: int) -> int:
+        """The rows that a part has room for: `wanted`, or what whole conversations need."""
+        return self.turns.part_rows(wanted) if self.turns else wanted
 
 
 class StartIndex:
@@ -90,7 +97,7 @@ def hash_file(file: InputFile) -> SurveyedFile:
 
 
 def check_types(schema: pa.Schema, columns: Columns) -> None:
-    """Raise DataError if the columns for prompts and messages are missing or have another type."""
+    """Raise DataError if the columns for prompts, messages and turns are missing or have another type."""
     wanted = {
         "prompt": (columns.prompt, "text", pa.types.is_string),
         "messages": (
@@ -98,6 +105,7 @@ def check_types(schema: pa.Schema, columns: Columns) -> None:
             "a list of {role, content}, or JSON text of one",
             _may_be_messages,
         ),
+        "turns": (columns.turns, "a list of texts, or JSON text of one", _may_be_turns),
     }
     for key, (name, expected, fits) in wanted.items():
         if name is None:
@@ -120,4 +128,9 @@ def check_types(schema: pa.Schema, columns: Columns) -> None:
 
 def _may_be_messages(type_: pa.DataType) -> bool:
     is_list = pa.types.is_list(type_) and pa.types.is_struct(type_.value_type)
+    return bool(is_list or pa.types.is_string(type_))
+
+
+def _may_be_turns(type_: pa.DataType) -> bool:
+    is_list = pa.types.is_list(type_) and pa.types.is_string(type_.value_type)
     return bool(is_list or pa.types.is_string(type_))

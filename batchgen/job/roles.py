@@ -9,7 +9,7 @@ from pydantic.fields import FieldInfo
 from batchgen.job.spec import Job
 from batchgen.section import Role
 
-_NEW_KEYS = frozenset({"cross"})
+_NEW_KEYS = frozenset({"cross", "turns", "per_turn", "replay"})
 """Keys that earlier versions did not have: without a value they are in no record, so that their runs have the same settings."""
 
 

@@ -20,6 +20,7 @@ from batchgen.job.evaluate import Evaluate as Evaluate
 from batchgen.job.model_section import ModelOrPath
 from batchgen.job.model_section import ModelSpec as ModelSpec
 from batchgen.job.redact_section import Redact as Redact
+from batchgen.job.turn_columns import PerTurn, Replay, turn_problem
 from batchgen.section import (
     DURATION_PATTERN,
     AsTuple,
@@ -87,6 +88,10 @@ class Columns(Section):
     """Column with the complete prompt text, instead of `prompt.user`; `body.prompt` is the field `prompt` of the column `body`."""
     messages: NonEmptyText | None = None
     """Column with chat messages: a list of {role, content} or {from, value}, or JSON text of one. Also a path such as `body.messages`."""
+    turns: NonEmptyText | None = None
+    """Column with the user's messages of a conversation: a list of texts, or JSON text of one. Each is asked after the model's own answers to those before it ([details](#conversations))."""
+    per_turn: PerTurn | None = None
+    """New columns by name, each from a column whose list has a value for each turn: `{gold: references}`."""
 
 
 class Input(Section):
@@ -125,7 +130,7 @@ class PromptMessage(Section):
 
 
 class PromptSpec(Section):
-    """What is sent to the model. Give exactly one of user, messages, file, or a prompt or messages column."""
+    """What is sent to the model. Give exactly one of user, messages, turns, file, or a prompt, messages or turns column."""
 
     system: NonEmptyText | None = None
     """Jinja template of the system message."""
@@ -133,6 +138,10 @@ class PromptSpec(Section):
     """Jinja template of the user message; every input column is a variable: `{{ question }}`."""
     messages: Annotated[tuple[PromptMessage, ...], AsTuple, Field(min_length=1)] | None = None
     """Several turns, each a Jinja template, for example few-shot examples."""
+    turns: Annotated[tuple[NonEmptyText, ...], AsTuple, Field(min_length=1)] | None = None
+    """Jinja templates of the user's messages of a conversation. Each is asked after the model's own answers to those before it ([details](#conversations))."""
+    replay: Replay | None = None
+    """recorded: of a messages column, each message of the user is asked after the recorded messages before it."""
     file: Annotated[NonEmptyText | None, Role.CONTENT] = None
     """File with the template of the user message, relative to the job file."""
     prefill: NonEmptyText | None = None
@@ -246,9 +255,11 @@ class Job(Section):
         given = {
             "prompt.user": prompt.user,
             "prompt.messages": prompt.messages,
+            "prompt.turns": prompt.turns,
             "prompt.file": prompt.file,
             "input.columns.prompt": columns.prompt,
             "input.columns.messages": columns.messages,
+            "input.columns.turns": columns.turns,
         }
         named = [key for key, value in given.items() if value is not None]
         if not named:
@@ -262,6 +273,11 @@ class Job(Section):
             raise ValueError(
                 "prompt.truncate_column has no effect without on_overflow: truncate_left or truncate_right"
             )
+        overflow, per_turn = prompt.on_overflow, columns.per_turn
+        if problem := turn_problem(
+            source=named[0], replay=prompt.replay, per_turn=per_turn, on_overflow=overflow
+        ):
+            raise ValueError(problem)
         if prompt.chat_template == "none":
             self._plain_completion(named[0])
         return self
@@ -291,9 +307,9 @@ class Job(Section):
         return self
 
     def _plain_completion(self, source: str) -> None:
-        if self.prompt.system is not None or source.endswith(".messages"):
+        if self.prompt.system is not None or source.endswith((".messages", ".turns")):
             raise ValueError(
-                "prompt.chat_template: none sends plain text and supports neither system prompts nor messages"
+                "prompt.chat_template: none sends plain text and supports neither system prompts nor messages nor turns"
             )
         if self.prompt.chat_template_kwargs:
             raise ValueError(

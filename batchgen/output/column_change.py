@@ -44,13 +44,13 @@ class ColumnChange:
     Attributes:
         samples: answers of each row.
         store_prompt: whether the column `messages` has the prompts.
-        render: the prompts of all rows of a chunk, in order.
+        render: the prompts of all samples of all rows of a chunk, in order, given the text of each answer.
     """
 
     layout: OutputLayout
     samples: int
     store_prompt: bool
-    render: Callable[[Chunk], Sequence[AnsweredPrompt]]
+    render: Callable[[Chunk, Sequence[str | None]], Sequence[AnsweredPrompt]]
 
     def apply(self, part: pa.Table, chunk: Chunk) -> pa.Table:
         """The answers of a part with the new columns; `chunk` has its rows of the input.
@@ -79,7 +79,7 @@ class ColumnChange:
         lost = pc.and_(pc.is_null(stored), pc.not_equal(answers.column("prompt_hash"), ""))
         if not pc.any(lost).as_py():
             return stored
-        prompts = [one for one in self.render(chunk) for _ in range(self.samples)]
+        prompts = self.render(chunk, answers.column("response").to_pylist())
         hashes = answers.column("prompt_hash").to_pylist()
         for prompt, answered, id_ in zip(prompts, hashes, answers.column("id"), strict=True):
             if prompt.prompt_hash != answered:
@@ -144,22 +144,25 @@ class PartConverter:
 def seal_published(
     published: PublishedRun,
     store: PartStore,
-    rows: int,
+    sizes: Sequence[int],
     convert: Callable[[int, pa.Table], pa.Table],
 ) -> dict[int, SealedPart]:
-    """Seal published answers as parts of `rows` output rows, each converted, given its number; there must be no parts."""
+    """Seal published answers as parts of so many output rows, each converted, given its number; there must be no parts."""
     tables = published.responses.row_groups(published.schema.names)
-    parts = (part.replace_schema_metadata() for part in _regrouped(tables, rows))
+    parts = (part.replace_schema_metadata() for part in _regrouped(tables, sizes))
     return {number: store.seal(number, convert(number, part)) for number, part in enumerate(parts)}
 
 
-def _regrouped(tables: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
-    """The same rows, `rows` a table."""
+def _regrouped(tables: Iterable[pa.Table], sizes: Sequence[int]) -> Iterator[pa.Table]:
+    """The same rows in tables of these sizes."""
+    left = iter(sizes)
+    rows = next(left, 0)
     waiting: pa.Table | None = None
     for table in tables:
         waiting = table if waiting is None else pa.concat_tables([waiting, table])
-        while waiting.num_rows >= rows:
+        while rows and waiting.num_rows >= rows:
             yield waiting.slice(0, rows)
             waiting = waiting.slice(rows)
+            rows = next(left, 0)
     if waiting is not None and waiting.num_rows:
         yield waiting

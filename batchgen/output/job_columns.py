@@ -6,6 +6,7 @@ from collections.abc import Collection
 from batchgen.engines.engine_registry import ENGINES
 from batchgen.errors import DataError, JobKeyError, Problem
 from batchgen.job.spec import Job
+from batchgen.job.turn_columns import TURN
 from batchgen.output.choice_column import CHOICE_PROBABILITIES, CHOICES
 from batchgen.output.logprob_column import LOGPROBS
 from batchgen.output.parsed_column import AnswerParser, answer_shape
@@ -22,7 +23,8 @@ def added_columns(job: Job) -> AddedColumns:
     recorded = {} if isinstance(job.decoding.logprobs, bool) else {"logprobs": LOGPROBS}
     if writes_choices(job):
         recorded[CHOICE_PROBABILITIES] = CHOICES
-    return AddedColumns(recorded, _answer_parser(job))
+    has_turns = job.prompt.turns or job.input.columns.turns or job.prompt.replay
+    return AddedColumns(recorded, _answer_parser(job), (TURN,) if has_turns else ())
 
 
 def writes_choices(job: Job) -> bool:

@@ -71,10 +71,12 @@ class AddedColumns:
     Attributes:
         recorded: types of those that the engine's results have, by name without prefix.
         parser: what makes the column `parsed`; None without that column.
+        of_turns: columns of the turns of conversations, which are kept whatever `output.keep_columns` is.
     """
 
     recorded: Mapping[str, pa.DataType] = field(default_factory=dict)
     parser: AnswerParser | None = None
+    of_turns: tuple[str, ...] = ()
 
     @property
     def answer_columns(self) -> dict[str, pa.DataType]:
@@ -299,7 +301,8 @@ def _kept_and_clashing(
     """
     named = {"all": columns, "none": ()}
     wanted = output.keep_columns
-    names = named[wanted] if isinstance(wanted, str) else wanted
+    names = tuple(named[wanted] if isinstance(wanted, str) else wanted)
+    names += tuple(name for name in added.of_turns if name not in names)
     taken = {folded_name(output.prefix + name) for name in added.answer_columns}
     repeated = {id_column, section.columns.prompt, section.columns.messages}
     kept = [name for name in names if folded_name(name) not in taken or name not in repeated]

@@ -7,13 +7,16 @@ import json
 from collections.abc import Mapping
 from typing import get_args
 
+from batchgen.arrow.list_cell import list_items
 from batchgen.records import Failure, Message, Role
 
 ROLES: tuple[Role, ...] = get_args(Role)
 
 
-def read_messages(value: object, column: str) -> tuple[Message, ...] | Failure:
-    """Read a cell; other keys of a message (`name`, `weight`, …) are ignored."""
+def read_messages(
+    value: object, column: str, turn: int | None = None
+) -> tuple[Message, ...] | Failure:
+    """Read a cell, up to the user's message number `turn` if it is given; other keys of a message (`name`, …) are ignored."""
     place = f"column {column!r}"
     items = _items(value, place)
     if isinstance(items, Failure):
@@ -24,12 +27,29 @@ def read_messages(value: object, column: str) -> tuple[Message, ...] | Failure:
         if isinstance(message, Failure):
             return message
         messages.append(message)
+        if turn is not None and sum(m.role == "user" for m in messages) == turn:
+            break
+    if turn is not None and messages[-1].role != "user":
+        return Failure("invalid_messages", f"{place} has no message of the user number {turn}")
     if messages[-1].role == "assistant":
         return Failure(
             "invalid_messages",
             f"{place} ends with the assistant; end with the user, and put the start of the response in prompt.prefill",
         )
     return tuple(messages)
+
+
+def read_turns(value: object, column: str) -> tuple[str, ...] | Failure:
+    """Read a cell with the user's messages of a conversation."""
+    place = f"column {column!r}"
+    if value is None or value == "":
+        return Failure("prompt_null", f"{place} is null")
+    items = list_items(value)
+    if not items:
+        return Failure("invalid_messages", f"{place} is not a list of texts")
+    if not all(isinstance(item, str) for item in items):
+        return Failure("invalid_messages", f"{place}: not all items of its list are texts")
+    return tuple(map(str, items))
 
 
 def _items(value: object, place: str) -> list[object] | Failure:

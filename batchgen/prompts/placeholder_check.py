@@ -108,7 +108,8 @@ def _literals(job: Job) -> Iterator[tuple[PromptSource, str]]:
 
 
 def _reads_a_column(job: Job) -> bool:
-    if job.input.columns.prompt is not None or job.input.columns.messages is not None:
+    columns = job.input.columns
+    if columns.prompt or columns.messages or columns.turns:
         return True
     try:
         templates = [Template(source.text, source.key) for source in prompt_sources(job)]

@@ -63,6 +63,19 @@ class Preparer:
         for row in rows:
             rendered.append(self._render(row))
             check()
+        return self._prepare(rows, rendered)
+
+    @property
+    def asks_later(self) -> bool:
+        """Whether a row is a turn of a conversation, asked after the model's answers to those before it."""
+        return self._renderer.asks_later
+
+    def prepare_later(self, row: Row, answers: Sequence[str]) -> Prepared:
+        """Render and tokenize a turn behind the answers to the turns before it."""
+        (prepared,) = self._prepare([row], [self._render(row, answers)])
+        return prepared
+
+    def _prepare(self, rows: Sequence[Row], rendered: Sequence[Prompt | Failure]) -> list[Prepared]:
         encoded = iter(self._tokenizer.encode([p for p in rendered if isinstance(p, Prompt)]))
         prepared = [
             _prepared(row, prompt, next(encoded))
@@ -82,8 +95,8 @@ class Preparer:
         """The tokens of labels after a prompt."""
         return self._tokenizer.encode_labels(token_ids, labels)
 
-    def _render(self, row: Row) -> Prompt | Failure:
-        prompt = self._renderer.render(row)
+    def _render(self, row: Row, answers: Sequence[str] | None = None) -> Prompt | Failure:
+        prompt = self._renderer.render(row, answers)
         if isinstance(prompt, Prompt):
             return prompt if _has_text(prompt) else self._empty(_EMPTY)
         if prompt.code == "prompt_null" and self._is_blank(row):

@@ -27,6 +27,7 @@ def check_prompts(job: Job, columns: Sequence[str]) -> list[Problem]:
     """The problems of a job's prompts, given the columns of its input."""
     named = job.input.columns
     read = {"input.columns.prompt": named.prompt, "input.columns.messages": named.messages}
+    read["input.columns.turns"] = named.turns
     read |= {f"decoding.columns.{name}": column for name, column in job.decoding.columns.items()}
     unknown = [
         _unknown(key, column, columns)

@@ -78,10 +78,12 @@ def prompt_sources(job: Job) -> Iterator[PromptSource]:
         yield PromptSource("prompt.file", "user", Path(prompt.file).read_text("utf-8-sig"))
     for number, message in enumerate(prompt.messages or ()):
         yield PromptSource(f"prompt.messages.{number}.content", message.role, message.content)
+    for number, text in enumerate(prompt.turns or ()):
+        yield PromptSource(f"prompt.turns.{number}", "user", text)
 
 
 def conversation_turns(job: Job) -> Iterator[Turn]:
-    """The turns of a job's conversations; none with a messages column.
+    """The messages of a job's prompts that have templates, in order; none with a messages column.
 
     Raises:
         OSError, UnicodeDecodeError: prompt.file cannot be read as UTF-8.

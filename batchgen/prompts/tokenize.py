@@ -124,6 +124,7 @@ class ModelTokenizer:
 
     def _job_writes_tokens(self, spec: PromptSpec) -> bool:
         sources = [spec.system, spec.user, *(m.content for m in spec.messages or ())]
+        sources += spec.turns or ()
         if spec.file is not None:
             sources.append(Path(spec.file).read_text("utf-8-sig"))
         texts = (text for source in sources if source for text in literal_texts(source))

@@ -122,8 +122,10 @@ def _halves(rows: dict[int, list[Request]]) -> Iterator[list[Request]]:
 
 
 def _fail_row(context: RunContext, part: OpenPart, index: int) -> None:
-    build = context.response_builder.failed_responses
-    failed = part.add_missing(build(part.row(index), CRASH_SUSPECT))
-    for response in failed:
-        context.journal.save(response)
-    context.progress.add(len(failed), failed=len(failed))
+    for sample in range(context.request_builder.job.decoding.num_return_sequences):
+        row = part.row(index, sample) if part.lacks(index, sample) else None
+        if row is not None:
+            response = context.response_builder.failed_response(row, sample, CRASH_SUSPECT)
+            part.add(response)
+            context.journal.save(response)
+            context.progress.add(1, failed=1)

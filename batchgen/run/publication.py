@@ -119,7 +119,7 @@ class Publication:
         has_changed = published.manifest.fingerprint != self.identity.fingerprint
         clear_parts(self.folder)
         store = PartStore(self.folder, compression=setup.job.output.compression)
-        return seal_published(published, store, rows * setup.samples, convert)
+        return seal_published(published, store, self.identity.output_sizes, convert)
 
     def publish(
         self,

@@ -7,12 +7,14 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from batchgen.decoding.resolve_decoding import override_decoding
 from batchgen.decoding.rng import row_seed
 from batchgen.job.spec import Job
 from batchgen.prompts.prepare import Prepared, Preparer
-from batchgen.records import Failure, Message, Prompt, Request, ResolvedDecoding, Row
+from batchgen.prompts.render import turn_of
+from batchgen.records import Failure, Message, Prompt, Request, ResolvedDecoding, Response, Row
 from batchgen.structured.answer_grammars import NO_GRAMMARS, AnswerGrammars
 from batchgen.structured.label_choice import labels_of
 
@@ -83,6 +85,40 @@ class RequestBuilder:
                 prepared[row.index] = Prepared(row.index, row.id, None, (), failures[row.index])
         return [self._pending_row(row, prepared[row.index]) for row in rows]
 
+    def waits(self, row: Row) -> bool:
+        """Whether a row is a turn of a conversation that is asked after the model's answer to the row before it."""
+        return self.preparer.asks_later and turn_of(row) > 1
+
+    def prepare_later(self, row: Row, earlier: Sequence[Response]) -> PendingRow:
+        """Render and tokenize a turn behind the responses to the turns before it, or say why it cannot be asked."""
+        missing = [one.finish_reason for one in earlier if one.response is None]
+        reason: Literal["error", "skipped"] = "error" if "error" in missing else "skipped"
+        return self._later(row, [one.response for one in earlier], reason)
+
+    def _later(
+        self, row: Row, answers: Sequence[str | None], reason: Literal["error", "skipped"]
+    ) -> PendingRow:
+        """A turn behind the answers to the turns before it; `reason` is for one after a turn without answer."""
+        given = [answer for answer in answers if answer is not None]
+        if len(given) == len(answers):
+            return self._pending_row(row, self.preparer.prepare_later(row, given))
+        failure = replace(_EARLIER_TURN_FAILED, finish_reason=reason)
+        return self._pending_row(row, Prepared(row.index, row.id, None, (), failure))
+
+    def prepare_samples(
+        self, rows: Sequence[Row], failures: Mapping[int, Failure], texts: Sequence[str | None]
+    ) -> list[PendingRow]:
+        """The row of each sample of rows of one part, in order; `texts` are their answers, behind which later turns are asked."""
+        count = self.job.decoding.num_return_sequences
+        made = [row for row in self.prepare_rows(rows, failures) for _ in range(count)]
+        for at, row in enumerate(rows):
+            if self.waits(row):
+                for sample in range(count):
+                    turns = range(at - turn_of(row) + 1, at)
+                    answers = [texts[turn * count + sample] for turn in turns]
+                    made[at * count + sample] = self._later(row, answers, "error")
+        return made
+
     def build_requests(self, rows: Iterable[PendingRow]) -> list[Request]:
         """One request for each sample of each row, in input order; none for rows that failed."""
         return [
@@ -92,6 +128,10 @@ class RequestBuilder:
             for labels in [self._label_tokens(row.token_ids, row.decoding)]
             for sample, seed in enumerate(row.seeds)
         ]
+
+    def build_request(self, row: PendingRow, sample: int) -> Request:
+        """The request of one sample of a row that has not failed."""
+        return self.build_requests([row])[sample]
 
     def _label_tokens(
         self, token_ids: Sequence[int], decoding: ResolvedDecoding
@@ -140,6 +180,11 @@ class RequestBuilder:
                 f"{self.context_length:,} tokens and max_new_tokens {settings.max_new_tokens:,}",
             )
         return settings
+
+
+_EARLIER_TURN_FAILED = Failure(
+    "earlier_turn_failed", "an earlier turn of the conversation has no answer"
+)
 
 
 def _hash(*parts: object) -> str:

@@ -71,9 +71,12 @@ class ResponseBuilder:
 
     def failed_responses(self, row: PendingRow, failure: Failure) -> list[Response]:
         """The responses, one for each sample, of a row that the engine did not answer."""
-        first = Completion(row.index, 0, (), "", failure.finish_reason, failure=failure)
-        samples = range(len(row.seeds))
-        return [self.build_response(row, replace(first, sample=sample)) for sample in samples]
+        return [self.failed_response(row, sample, failure) for sample in range(len(row.seeds))]
+
+    def failed_response(self, row: PendingRow, sample: int, failure: Failure) -> Response:
+        """The response to one request that the engine did not answer."""
+        failed = Completion(row.index, sample, (), "", failure.finish_reason, failure=failure)
+        return self.build_response(row, failed)
 
     def _stored(self, text: str) -> "_StoredText":
         reasoning: str | None = None

@@ -9,11 +9,11 @@ Published files stay until new ones replace them. Until then `retry.json` marks 
 """
 
 import json
-import math
 from collections import Counter
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, replace
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 
@@ -75,15 +75,14 @@ class RowReopener:
         if columns != self.identity.fingerprint or has_other_columns(self.folder, self.identity):
             mark_columns_changing(self.folder)  # the published columns are sealed as they are
         clear_parts(self.folder)
-        self.journal.delete(0, self.identity.rows)
-        rows = self.identity.part_rows * self.setup.samples
+        self.journal.delete(0, self.identity.stop)
         redacted = self._redacted_by_part(published)
 
         def with_counts(number: int, part: pa.Table) -> pa.Table:
             counts = json.dumps(redacted.get(number, {}))
             return part.replace_schema_metadata({REDACTED_KEY: counts})
 
-        seal_published(published, self.store, rows, with_counts)
+        seal_published(published, self.store, self.identity.output_sizes, with_counts)
 
     def _redacted_by_part(self, published: PublishedRun) -> dict[int, Counter[str]]:
         """How many redacted items each part records, so that the run's number of them stays the same.
@@ -94,9 +93,11 @@ class RowReopener:
         total = Counter(published.manifest.counts.redacted)
         if not total:
             return {}
-        reasons = published.index(["finish_reason"]).with_columns(
-            pl.col("row") // (self.identity.part_rows * self.setup.samples)
+        reasons = published.index(["finish_reason"])
+        part = np.searchsorted(
+            np.cumsum(self.identity.output_sizes), reasons["row"].to_numpy(), side="right"
         )
+        reasons = reasons.with_columns(pl.Series("row", part))
         failed = reasons.filter(pl.col("finish_reason") == "error")["row"].unique()
         stay = reasons.filter(pl.col("finish_reason") != "error")["row"].min()
         counts = self._redacted_cells(set(failed.to_list()))
@@ -109,8 +110,7 @@ class RowReopener:
         """The number of redacted items in the cells of these parts, by kind."""
         if not parts:
             return {}
-        count = math.ceil(self.identity.rows / self.identity.part_rows)
-        others = set(range(count)) - parts
+        others = set(range(self.identity.parts)) - parts
         chunks = self.setup.chunks(rows=self.identity.part_rows, skip=others)
         return {chunk.number: Counter(chunk.redacted) for chunk in chunks}
 

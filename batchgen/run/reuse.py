@@ -33,10 +33,10 @@ from batchgen.progress import Reporter
 from batchgen.records import Failure, Response
 from batchgen.run.requests import PendingRow
 from batchgen.run.setup import Setup
+from batchgen.state.column_settings import settings_as_computed
 from batchgen.state.identity import (
     row_settings,
     row_settings_fingerprint,
-    settings_as_computed,
 )
 from batchgen.state.run_folder import RunFolder, read_json
 from batchgen.storage.entries import check_regular, exists, is_folder, list_folder

@@ -1,6 +1,6 @@
 """Everything that is resolved before weights are loaded: input, prompts, tokenizer, decoding, identity."""
 
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -22,7 +22,9 @@ from batchgen.evaluation.model_queries.scoring_model import (
 from batchgen.evaluation.resolve_evaluation import Evaluation
 from batchgen.evaluation.scorer import Scorer
 from batchgen.evaluation.staging import run_origin
-from batchgen.input.sources import Chunk, ChunkReader, Survey
+from batchgen.fingerprint import new_run_id
+from batchgen.input.chunk_reader import ChunkReader
+from batchgen.input.sources import Chunk, Survey
 from batchgen.job.spec import Job
 from batchgen.jobfile.load import LoadedJob
 from batchgen.models.info import tokenizer_identity
@@ -45,16 +47,15 @@ from batchgen.run.preflight.versions import installed_versions
 from batchgen.run.requests import PendingRow, RequestBuilder
 from batchgen.run.responses import ResponseBuilder
 from batchgen.state.bucket_state import Join
+from batchgen.state.column_settings import settings_as_computed
 from batchgen.state.identity import (
     Identity,
     check_same_run,
     generation_settings,
     input_record,
-    new_run_id,
     read_identity,
     recorded_dtype,
     row_settings_fingerprint,
-    settings_as_computed,
 )
 from batchgen.state.run_folder import PUBLISHED_BEFORE, RunFolder
 from batchgen.state.shards.survey_file import survey_input
@@ -126,10 +127,8 @@ class Setup:
     @property
     def engine_facts(self) -> Mapping[str, object]:
         """The part of the manifest's `engine` that is known without opening it."""
-        facts = find_engine(self.job.model.engine).info.facts()
-        if self.dtype is not None:
-            facts |= {"dtype": self.dtype.dtype, "dtype_reason": self.dtype.reason}
-        return facts
+        facts = {"dtype": d.dtype, "dtype_reason": d.reason} if (d := self.dtype) else {}
+        return {**find_engine(self.job.model.engine).info.facts(), **facts}
 
     @property
     def settings_as_computed(self) -> Mapping[str, Any]:
@@ -145,12 +144,12 @@ class Setup:
     @property
     def column_change(self) -> ColumnChange:
         """What gives answers that are saved already the columns of the job."""
-        stores = self.job.output.store_prompt
-        return ColumnChange(self.checked_input.layout, self.samples, stores, self._render)
+        layout, stores = self.checked_input.layout, self.job.output.store_prompt
+        return ColumnChange(layout, self.samples, stores, self._render)
 
-    def _render(self, chunk: Chunk) -> list[AnsweredPrompt]:
-        rows = self.request_builder.prepare_rows(chunk.rows(), chunk.failures)
-        return [AnsweredPrompt(row.prompt_hash, row.messages) for row in rows]
+    def _render(self, chunk: Chunk, texts: Sequence[str | None]) -> list[AnsweredPrompt]:
+        made = self.request_builder.prepare_samples(chunk.rows(), chunk.failures, texts)
+        return [AnsweredPrompt(row.prompt_hash, row.messages) for row in made]
 
     def pending_rows(self) -> Iterator[PendingRow]:
         for chunk in self.chunks(rows=self.job.batching.part_rows):
@@ -283,7 +282,8 @@ def new_identity(setup: Setup) -> Identity:
         settings=setup.settings,
         input=input_record(setup.survey.files),
         rows=setup.survey.rows,
-        part_rows=setup.job.batching.part_rows,
+        part_rows=(part_rows := setup.survey.part_rows(setup.job.batching.part_rows)),
+        part_sizes=setup.checked_input.source.part_sizes(setup.survey, part_rows),
     )
 
 

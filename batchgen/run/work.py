@@ -16,10 +16,14 @@ is generated again. `run.py` does what comes before (job, model, lock) and after
 """
 
 import time
+from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Protocol
+
+import numpy as np
+import pyarrow as pa
 
 from batchgen.engines.contract import Engine
 from batchgen.input.sources import Chunk
@@ -27,7 +31,7 @@ from batchgen.output.schema import OutputLayout, UnchangedRows
 from batchgen.planning.batches import sort_by_length
 from batchgen.progress import RowProgress
 from batchgen.records import Completion, Failure, Request, Response
-from batchgen.run.open_part import OpenPart, PreparationStoppedError
+from batchgen.run.open_part import LaterTurns, OpenPart, PreparationStoppedError
 from batchgen.run.requests import PendingRow, RequestBuilder
 from batchgen.run.responses import ResponseBuilder
 from batchgen.run.stop_signals import FailureWatch, TokenBudget
@@ -85,31 +89,59 @@ def generate_parts(
     Returns early when `context.should_stop()` is true. The next start of the run then generates the rows in flight again, and
     restores the finished rows of unsealed parts from the journal.
     """
-    open_parts: dict[int, OpenPart] = {}
-    sealed: dict[int, SealedPart] = {}
+    work = _Work(context, chunks)
+    while not context.should_stop() and not context.budget.reason:
+        before = work.answered
+        for completion in context.budget.limited(engine.generate, work):
+            work.add(completion)
+            if context.should_stop():
+                break
+        if not work.following or work.answered == before:
+            break
+    return work.sealed
 
-    def seal_if_complete(part: OpenPart) -> None:
-        if part.complete:
-            del open_parts[part.number]
-            sealed[part.number] = _seal(context, part)
 
-    def requests() -> Iterator[Request]:
+class _Work(Iterator[Request]):
+    """The open parts, and their requests in the order for the engine.
+
+    Turns that follow from answers come before other rows, so that their parts are complete soon. After its end the
+    iterator may have more of them.
+    """
+
+    def __init__(self, context: RunContext, chunks: Iterator[Chunk]) -> None:
+        self.sealed: dict[int, SealedPart] = {}
+        self.following: deque[Request] = deque()
+        self.answered = 0
+        self._context = context
+        self._open: dict[int, OpenPart] = {}
+        self._first = self._first_requests(chunks)
+
+    def __next__(self) -> Request:
+        return self.following.popleft() if self.following else next(self._first)
+
+    def add(self, completion: Completion) -> None:
+        """Save the answer to a request."""
+        self.answered += 1
+        part = self._open[completion.index // self._context.part_rows]
+        self.following.extend(save_answer(self._context, part, completion))
+        self._seal_if_complete(part)
+
+    def _first_requests(self, chunks: Iterator[Chunk]) -> Iterator[Request]:
         """Open the next part when the engine has pulled all requests of the open ones."""
-        for part in _opened(context, chunks):
-            open_parts[part.number] = part
-            pending = _start_part(context, part)
-            seal_if_complete(part)
-            yield from _marked(context, pending)
-            if not pending and context.should_stop():  # no completion follows, after which to stop
+        for part in _opened(self._context, chunks):
+            self._open[part.number] = part
+            pending = _start_part(self._context, part)
+            self._seal_if_complete(part)
+            yield from _marked(self._context, part, pending)
+            if (
+                not pending and self._context.should_stop()
+            ):  # no completion follows, after which to stop
                 return
 
-    for completion in context.budget.limited(engine.generate, requests()):
-        part = open_parts[completion.index // context.part_rows]
-        save_answer(context, part, completion)
-        seal_if_complete(part)
-        if context.should_stop():
-            break
-    return sealed
+    def _seal_if_complete(self, part: OpenPart) -> None:
+        if part.complete:
+            del self._open[part.number]
+            self.sealed[part.number] = _seal(self._context, part)
 
 
 def _opened(context: RunContext, chunks: Iterator[Chunk]) -> Iterator[OpenPart]:
@@ -123,10 +155,10 @@ def _opened(context: RunContext, chunks: Iterator[Chunk]) -> Iterator[OpenPart]:
         yield part
 
 
-def _marked(context: RunContext, requests: Sequence[Request]) -> Iterator[Request]:
+def _marked(context: RunContext, part: OpenPart, requests: Sequence[Request]) -> Iterator[Request]:
     for start in range(0, len(requests), MARKED_REQUESTS):
         block = requests[start : start + MARKED_REQUESTS]
-        context.journal.mark({request.index for request in block})
+        context.journal.mark({row for one in block for row in part.conversation(one.index)})
         yield from block
 
 
@@ -140,14 +172,33 @@ def open_part(context: RunContext, chunk: Chunk) -> OpenPart:
     unchanged = None
     if context.earlier is not None:
         unchanged = context.earlier.unchanged_rows(chunk, {response.index for response in saved})
+        if unchanged is not None and context.request_builder.preparer.asks_later:
+            unchanged = _of_whole_conversations(context, chunk, unchanged)
     known = set() if unchanged is None else set((unchanged.positions + chunk.first).tolist())
     changed = len(known) < len(chunk.ids)
     rows = [row for row in chunk.rows() if row.index not in known] if changed else []
     check = _stop_check(context.should_stop)
-    pending = context.request_builder.prepare_rows(rows, chunk.failures, check)
-    part = OpenPart(chunk, pending, unchanged)
+    builder = context.request_builder
+    later = {row.index: row for row in rows if builder.waits(row)}
+    first = [row for row in rows if row.index not in later]
+    pending = builder.prepare_rows(first, chunk.failures, check)
+    samples = builder.job.decoding.num_return_sequences
+    part = OpenPart(chunk, pending, unchanged, LaterTurns(later, builder.prepare_later, samples))
     part.restore(saved)
     return part
+
+
+def _of_whole_conversations(
+    context: RunContext, chunk: Chunk, unchanged: UnchangedRows
+) -> UnchangedRows:
+    """Those of conversations of which all turns are unchanged: a later turn needs the answers to the others."""
+    begins = [not context.request_builder.waits(row) for row in chunk.rows()]
+    conversations = np.cumsum(begins)
+    missing = np.ones(len(begins), np.bool_)
+    missing[unchanged.positions] = False
+    broken = np.unique(conversations[missing])
+    whole = ~np.isin(conversations[unchanged.positions], broken)
+    return UnchangedRows(unchanged.positions[whole], unchanged.answers.filter(pa.array(whole)))
 
 
 def _stop_check(should_stop: Callable[[], bool]) -> Callable[[], None]:
@@ -167,16 +218,21 @@ def _stop_check(should_stop: Callable[[], bool]) -> Callable[[], None]:
 
 def _start_part(context: RunContext, part: OpenPart) -> list[Request]:
     """Add the responses that need no engine; return the requests that do, none if too many rows have failed."""
-    pending = part.pending_rows() if context.earlier else []
-    reused = context.earlier.responses(pending) if context.earlier and pending else []
-    part.restore(reused)
+    reused = 0
+    asked: set[str] = set()
+    # Of a conversation, each turn is known only after the answer to the one before it is reused.
+    while context.earlier and (
+        pending := [row for row in part.pending_rows() if row.row_fingerprint not in asked]
+    ):
+        asked |= {row.row_fingerprint for row in pending}
+        reused += part.restore(context.earlier.responses(pending))
     if part.unchanged is not None:
         context.progress.add(part.unchanged.answers.num_rows)
     failed = _fail_unsendable(context, part)
     whole_part = part.unchanged is None and len(failed) == part.expected
     context.failures.add_unsendable(failed, whole_part=whole_part)
     context.progress.add(len(failed), failed=len(failed))
-    context.progress.add(len(reused))
+    context.progress.add(reused)
     if context.failures.reason:
         for response in failed:  # for the status of the run, if the part is not sealed
             context.journal.save(response)
@@ -192,28 +248,58 @@ def _start_part(context: RunContext, part: OpenPart) -> list[Request]:
 
 def _fail_unsendable(context: RunContext, part: OpenPart) -> list[Response]:
     """Add the responses of rows that cannot be sent to the engine, and return them."""
-    build = context.response_builder.failed_responses
-    failed = [(row, row.decoding) for row in part.rows if isinstance(row.decoding, Failure)]
-    return [one for row, failure in failed for one in part.add_missing(build(row, failure))]
+    builder = context.response_builder
+    rows = [(row, row.decoding) for row in part.rows if isinstance(row.decoding, Failure)]
+    failed = [f for row, why in rows for f in part.add_missing(builder.failed_responses(row, why))]
+    for row, sample in part.later_turns():
+        if isinstance(row.decoding, Failure):
+            failed.append(builder.failed_response(row, sample, row.decoding))
+            part.add(failed[-1])
+    return failed
 
 
 def missing_requests(context: RunContext, part: OpenPart) -> list[Request]:
     """The requests of a part that have no response yet, in the order for the engine."""
     builder = context.request_builder
     requests = [r for r in builder.build_requests(part.rows) if part.lacks(r.index, r.sample)]
+    requests += [
+        builder.build_request(row, sample)
+        for row, sample in part.later_turns()
+        if not isinstance(row.decoding, Failure)
+    ]
     return sort_by_length(requests) if builder.job.batching.sort == "length" else requests
 
 
-def save_answer(context: RunContext, part: OpenPart, completion: Completion) -> None:
-    """Build the response to a completion, and save it in the journal."""
-    row = part.row(completion.index)
+def save_answer(context: RunContext, part: OpenPart, completion: Completion) -> list[Request]:
+    """Build the response to a completion, and save it in the journal; return the request of the next turn, if there is one.
+
+    Turns that cannot be asked get their responses as well.
+    """
+    index, sample = completion.index, completion.sample
+    row = part.row(index, sample)
+    if row is None:
+        raise AssertionError(f"row {index} was answered before it was asked")
     response = context.response_builder.build_response(row, completion)
+    _save(context, part, response, prompt_tokens=len(row.token_ids))
+    while (row := part.next_turn(index, sample)) is not None:
+        if not isinstance(row.decoding, Failure):
+            most, prompt = row.decoding.max_new_tokens, len(row.token_ids)
+            context.progress.begin(1, prompt_tokens=prompt, most_new_tokens=most)
+            return [context.request_builder.build_request(row, sample)]
+        _save(context, part, context.response_builder.failed_response(row, sample, row.decoding))
+        index += 1
+    return []
+
+
+def _save(
+    context: RunContext, part: OpenPart, response: Response, *, prompt_tokens: int = 0
+) -> None:
     part.add(response)
     context.journal.save(response)
     context.failures.add(response)
-    failed = int(completion.failure is not None)
+    failed = int(response.finish_reason == "error")
     context.progress.add(
-        1, new_tokens=completion.new_tokens, failed=failed, prompt_tokens=len(row.token_ids)
+        1, new_tokens=response.output_tokens or 0, failed=failed, prompt_tokens=prompt_tokens
     )
 
 

@@ -1,4 +1,4 @@
-"""The part of a run's settings that decides the columns of the output, and no answer."""
+"""Views of a run's settings: without the columns of the output, which decide no answer, and with the dtype as computed."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -32,3 +32,13 @@ def without_defaults(output: Mapping[str, Any]) -> dict[str, Any]:
     return {
         key: value for key, value in output.items() if key not in _ADDED or value != _ADDED[key]
     }
+
+
+def settings_as_computed(
+    settings: Mapping[str, Any], engine: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    """The settings of a complete run with the dtype of its manifest's `engine`, where an earlier version recorded auto."""
+    model = settings.get("model", {})
+    if model.get("dtype") != "auto" or "dtype" not in engine:
+        return settings
+    return {**settings, "model": {**model, "dtype": engine["dtype"]}}

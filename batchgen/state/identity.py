@@ -12,12 +12,10 @@ is then written again, after the saved answers have these columns (`output/colum
 """
 
 import json
-import secrets
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +49,9 @@ class Identity:
     Attributes:
         settings: everything that decides the answers and the columns of the output, as plain values.
         input: name, path, size and sha256 of each input file, in order. The path is only shown: a moved input is the same.
-        rows: selected input rows.
-        part_rows: rows per part, fixed for the whole run.
+        rows: selected input rows; each turn of a conversation is one.
+        part_rows: rows per part, fixed for the whole run: row `index` is in part `index // part_rows`.
+        part_sizes: rows of each part, where conversations of different lengths leave some with fewer.
     """
 
     run_id: str
@@ -63,6 +62,7 @@ class Identity:
     rows: int
     part_rows: int
     format: int = FORMAT
+    part_sizes: Sequence[int] | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -72,16 +72,29 @@ class Identity:
     @property
     def parts(self) -> int:
         """The number of parts."""
-        return -(-self.rows // self.part_rows)
+        return -(-self.rows // self.part_rows) if self.part_sizes is None else len(self.part_sizes)
+
+    @property
+    def stop(self) -> int:
+        """One more than the largest index of a row."""
+        return self.rows if self.part_sizes is None else len(self.part_sizes) * self.part_rows
 
     def output_rows(self, part: int) -> int:
         """The output rows of a part; 0 if the run has no part of this number."""
-        rows = min(self.part_rows, self.rows - part * self.part_rows)
+        if self.part_sizes is None:
+            rows = min(self.part_rows, self.rows - part * self.part_rows)
+        else:
+            rows = self.part_sizes[part] if part < len(self.part_sizes) else 0
         return max(0, rows) * int(self.settings["decoding"]["num_return_sequences"])
+
+    @property
+    def output_sizes(self) -> list[int]:
+        return [self.output_rows(part) for part in range(self.parts)]
 
     def content(self) -> dict[str, Any]:
         """The content of run.json."""
-        return {"fingerprint": self.fingerprint, **asdict(self)}
+        content = {"fingerprint": self.fingerprint, **asdict(self)}
+        return {key: value for key, value in content.items() if value is not None}
 
 
 def generation_settings(
@@ -160,11 +173,6 @@ def _renamed(settings: Mapping[str, Any], names: Mapping[tuple[str, str], str]) 
     }
 
 
-def new_run_id() -> str:
-    """A new id. Ids sort by time."""
-    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
-
-
 def input_record(files: Sequence[SurveyedFile]) -> list[dict[str, Any]]:
     """The input files, as in an identity. The path of a copy is the address of its object, with the object's ETag."""
     facts = ("name", "path", "size", "sha256")
@@ -195,7 +203,8 @@ def read_identity(folder: RunFolder) -> Identity | None:
 
 def identity_of(content: Mapping[str, Any]) -> Identity:
     """The identity that `Identity.content` wrote; KeyError if a key is missing."""
-    return Identity(**{name: content[name] for name in Identity.__dataclass_fields__})
+    names = Identity.__dataclass_fields__
+    return Identity(**{n: content[n] for n in names if n in content or n != "part_sizes"})
 
 
 def recorded_dtype(folder: RunFolder) -> str | None:
@@ -208,16 +217,6 @@ def recorded_dtype(folder: RunFolder) -> str | None:
         return None
     identity = read_identity(folder)
     return identity.settings.get("model", {}).get("dtype") if identity else None
-
-
-def settings_as_computed(
-    settings: Mapping[str, Any], engine: Mapping[str, Any]
-) -> Mapping[str, Any]:
-    """The settings of a complete run with the dtype of its manifest's `engine`, where an earlier version recorded auto."""
-    model = settings.get("model", {})
-    if model.get("dtype") != "auto" or "dtype" not in engine:
-        return settings
-    return {**settings, "model": {**model, "dtype": engine["dtype"]}}
 
 
 def has_other_columns(folder: RunFolder, identity: Identity) -> bool:

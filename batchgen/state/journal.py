@@ -136,7 +136,7 @@ def delete_sealed(journal: Journal, identity: Identity, sealed: Container[int]) 
         sealed: numbers of parts.
     """
     size = identity.part_rows
-    answered = (response.index for response in journal.answers(0, identity.rows))
+    answered = (response.index for response in journal.answers(0, identity.stop))
     for number in {row // size for row in chain(answered, journal.deaths())}:
         if number in sealed:
             journal.delete(number * size, (number + 1) * size)
@@ -147,13 +147,13 @@ def count_saved(journal: Journal, identity: Identity, sealed: Mapping[int, Seale
 
     A record that was deleted can return if the log of the journal is damaged.
     """
-    saved = journal.answers(0, identity.rows)
+    saved = journal.answers(0, identity.stop)
     waiting = count_responses(r for r in saved if r.index // identity.part_rows not in sealed)
     return sum((part.counts for part in sealed.values()), waiting)
 
 
 def count_saved_rows(journal: Journal, identity: Identity, sealed: Collection[int]) -> int:
     """The number of saved output rows; no sealed part is read."""
-    saved = journal.answers(0, identity.rows)
+    saved = journal.answers(0, identity.stop)
     waiting = sum(r.index // identity.part_rows not in sealed for r in saved)
     return sum(map(identity.output_rows, sealed)) + waiting

@@ -108,6 +108,16 @@ def test_a_column_of_messages(init: Init, tmp_path: Path, as_text: bool) -> None
     assert answers()["response"].to_list() == ["Hello"]
 
 
+@pytest.mark.parametrize("as_text", [False, True])
+def test_a_column_of_the_messages_of_a_user(init: Init, tmp_path: Path, as_text: bool) -> None:
+    turns = ["Hello", "Again"]
+    row = {"turns": json.dumps(turns) if as_text else turns, "tags": ["a"], "n": 1}
+    (tmp_path / "talks.jsonl").write_text(json.dumps(row) + "\n")
+    code, written = init("talks.jsonl")
+    assert (code, written["kind"], written["prompt"]) == (0, "conversation", "turns")
+    assert answers()["turn"].to_list() == [1, 2]
+
+
 @pytest.mark.parametrize(
     ("columns", "expected"),
     [

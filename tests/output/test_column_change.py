@@ -33,7 +33,7 @@ def chunk(*ids: str) -> Chunk:
 
 def change(*hashes: str) -> ColumnChange:
     prompts = [AnsweredPrompt(one, [Message("user", "hello")]) for one in hashes]
-    return ColumnChange(OutputLayout(("q",), "y_"), 1, store_prompt=True, render=lambda _: prompts)
+    return ColumnChange(OutputLayout(("q",), "y_"), 1, store_prompt=True, render=lambda *_: prompts)
 
 
 def test_the_last_column_of_an_answer_gives_the_prefix(part: pa.Table) -> None:

@@ -9,7 +9,7 @@ from batchgen.output.schema import ANSWER_COLUMNS, OutputLayout, column_conflict
 
 
 def input_with(**columns: str) -> Input:
-    return Input(path="x", columns=Columns(**columns))
+    return Input(path="x", columns=Columns.model_validate(columns))
 
 
 @pytest.mark.parametrize(

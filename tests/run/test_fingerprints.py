@@ -30,6 +30,11 @@ GENERATION: dict[str, list[str]] = {
     "input.columns.id": ["input.columns.id=id"],
     "input.columns.prompt": ["input.columns.prompt=q", "prompt.user=null"],
     "input.columns.messages": ["input.columns.messages=m", "prompt.user=null"],
+    "input.columns.turns": ["input.columns.turns=q", "prompt.user=null", "prompt.on_overflow=skip"],
+    "input.columns.per_turn": [
+        *("input.columns={messages: m, per_turn: {gold: q}}", "prompt.replay=recorded"),
+        *("prompt.user=null", "prompt.on_overflow=skip"),
+    ],
     "input.filter": ["input.filter=\"q != 'no'\""],
     "input.limit": ["input.limit=2"],
     "input.sample": ["input.sample=2"],
@@ -45,6 +50,11 @@ GENERATION: dict[str, list[str]] = {
     "prompt.messages": [
         "prompt.messages=[{role: user, content: '{{ q }}'}]",
         "prompt.user=null",
+    ],
+    "prompt.turns": ["prompt.turns=['{{ q }}']", "prompt.user=null", "prompt.on_overflow=skip"],
+    "prompt.replay": [
+        *("prompt.replay=recorded", "input.columns.messages=m"),
+        *("prompt.user=null", "prompt.on_overflow=skip"),
     ],
     "prompt.prefill": ["prompt.prefill=So"],
     "prompt.chat_template_kwargs": ["prompt.chat_template_kwargs={thinking: false}"],

@@ -174,16 +174,16 @@ class OpenaiEngine:
         """The results of all jobs, in the order in which they end."""
         fleet = self._fleet = self._new_fleet()
         workers = _Workers(self._endpoint, fleet, self._counts, perform)
-        in_flight, ended = 0, False
+        in_flight = 0
         try:
             while not self._should_stop():
                 room = max(0, fleet.room - in_flight)  # read once: it may grow at any moment
-                jobs = [] if ended else list(islice(source, room))
-                ended = ended or len(jobs) < room
+                # After its end, the source may have more: see `Engine.generate`.
+                jobs = list(islice(source, room))
                 for job in jobs:
                     in_flight += 1
                     workers.submit(job, in_flight)
-                if ended and not in_flight:
+                if not in_flight and room:
                     return
                 self._most_at_once = max(self._most_at_once, in_flight)
                 fleet.check_silence()

@@ -5,7 +5,7 @@
                           <──   DONE
     generate, likelihoods ──>
                           <──   MORE           ┐ as often as the engine pulls
-    a window of items     ──>                  ┘ an empty one is the last
+    a window of items     ──>                  ┘ an empty one: there are none at the moment
                           <──   a result         as often as there is one
     STOP                  ──>                    at any time: rows in flight are discarded
                           <──   DONE
@@ -23,6 +23,7 @@ import signal
 import threading
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from enum import Enum
@@ -30,10 +31,13 @@ from multiprocessing.connection import Connection
 from typing import Any, Literal
 
 from batchgen.engines.contract import Engine
+from batchgen.engines.pulled import Pulled
 from batchgen.errors import BatchgenError
 
 EngineCommand = Literal["generate", "likelihoods", "facts"]
 
+_PULL_SECONDS = 0.02
+"""From an empty window until the next one is asked for: an answer may have been followed by a request since then."""
 _CLOSE_SECONDS = 10.0
 """Time for a replica whose parent has exited to end by itself: a step may take a while, and so may the end of an engine."""
 
@@ -123,15 +127,23 @@ class _WorkQueue:
     def __init__(self, pipe: Connection) -> None:
         self._pipe = pipe
         self._stopped = False
+        self._window: deque[object] = deque()
+        self._next_pull = 0.0
 
     def items(self) -> Iterator[object]:
         """The items of the next command; a STOP of the one before has no effect on it."""
         self._stopped = False
-        return self._pulled()
+        self._window.clear()
+        self._next_pull = 0.0
+        return Pulled(self._pull)
 
-    def _pulled(self) -> Iterator[object]:
-        while window := self._more():
-            yield from window
+    def _pull(self) -> object | None:
+        """The next item; None if there is none. Then the parent is not asked again for a moment: that costs a message."""
+        if not self._window and time.monotonic() >= self._next_pull:
+            self._window.extend(self._more())
+            if not self._window:
+                self._next_pull = time.monotonic() + _PULL_SECONDS
+        return self._window.popleft() if self._window else None
 
     def stopped(self) -> bool:
         """Whether STOP has arrived; an engine calls this between steps.

@@ -40,7 +40,7 @@ class BatchedTier:
         return self._runner.name
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
-        for batch in cut_batches(requests, self._limits):
+        for batch in self._cut(iter(requests)):
             waiting = [batch]
             while waiting:
                 yield from self._answer(waiting.pop(), waiting)
@@ -57,6 +57,15 @@ class BatchedTier:
             "batches": self._batches,
             "splits": self._splits,
         }
+
+    def _cut(self, source: Iterator[Request]) -> Iterator[list[Request]]:
+        """All batches; after its end, the source may have more: see `Engine.generate`."""
+        found = True
+        while found:
+            found = False
+            for batch in cut_batches(source, self._limits):
+                found = True
+                yield batch
 
     def _answer(self, batch: list[Request], waiting: list[list[Request]]) -> Iterator[Completion]:
         if len(batch) > 1 and _tokens(batch) > (self._learned_tokens or self._limits.tokens):

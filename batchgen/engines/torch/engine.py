@@ -1,17 +1,19 @@
 """The engine for local models: passes each request to the tier that can answer it.
 
-beams                                                  ->  beam search, through generate
-fields that only `generate` has, a rotary switch       ->  generate
-everything else                                        ->  the selected tier
+beams                                             ->  beam search, through generate
+fields that only `generate` has, a rotary switch  ->  generate
+everything else                                   ->  the selected tier
 """
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any, TypeVar
 
+from batchgen.engines.pulled import Pulled
 from batchgen.engines.torch.batched_tier import BatchedTier
 from batchgen.engines.torch.capacity import (
     PADDED,
@@ -139,16 +141,15 @@ class TorchEngine:
     def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
         rejected: deque[Completion] = deque()
 
-        def known() -> Iterator[Request]:
-            for request in requests:
-                failure = self._unknown_token(request.token_ids) or self._no_masks(request)
-                if failure is not None:
-                    rejected.append(failed_completion(request, failure))
-                else:
-                    yield request
+        def is_known(request: Request) -> bool:
+            failure = self._unknown_token(request.token_ids) or self._no_masks(request)
+            if failure is not None:
+                rejected.append(failed_completion(request, failure))
+            return failure is None
 
         with self._meter.running():
-            split = LabelSplit(self._meter.watch_requests(known()))
+            # `filter` and `map` may continue after their end, see `Engine.generate`; generators do not.
+            split = LabelSplit(map(self._meter.add_request, filter(is_known, requests)))
             while not split.ended and not self._options.should_stop():
                 for completion in self._generate(split):
                     self._meter.add_completion(completion)
@@ -157,8 +158,10 @@ class TorchEngine:
         yield from _drain(rejected)
 
     def _generate(self, split: LabelSplit) -> Iterator[Completion]:
-        for tier, run in groupby(split.others(), self._tier):
-            yield from tier.generate(run)
+        while (first := split.next_other(lambda _: True)) is not None:
+            split.put_back(first)
+            tier = self._tier(first)
+            yield from tier.generate(Pulled(partial(split.next_other, partial(self._is_of, tier))))
             if self._options.should_stop():
                 return
         yield from self._label_answers.generate(split.labelled())
@@ -212,10 +215,8 @@ class TorchEngine:
     def _continuous(
         self, probed: ProbedForward, batching: Batching, workers: int, record: TierRecord
     ) -> Tier:
-        device = self._loaded.device
-        plan = continuous_capacity(
-            self._memory, device, self._free_bytes, batching=batching, workers=workers
-        )
+        device, free = self._loaded.device, self._free_bytes
+        plan = continuous_capacity(self._memory, device, free, batching=batching, workers=workers)
         sizes = KVStoreSizes(plan.pages, plan.page_size, plan.arena)
         self._workers = InProcess(probed.forward)
         zeros: ZerosFactory = private_zeros
@@ -238,7 +239,7 @@ class TorchEngine:
     def _batched(self, choice: TierChoice) -> Tier:
         runner = choice.make(self._loaded, self._options)
         joins = isinstance(runner, StaticRunner) and runner.joins
-        # Joined caches need hardly any padding in prefill, so a batch may have prompts of any length.
+        # Joined caches need hardly any padding: a batch may have prompts of any length.
         limit = replace(self._limits, sort="none") if joins else self._limits
         return BatchedTier(runner, limit, self._loaded.device, self._options)
 
@@ -264,10 +265,12 @@ class TorchEngine:
             )
         return _SWITCHES if self._loaded.may_switch(request) else None
 
+    def _is_of(self, tier: Tier, request: Request) -> bool:
+        return self._tier(request) is tier
+
     def _tier(self, request: Request) -> Tier:
-        beams = request.decoding.num_beams
-        special = request.decoding.generation_kwargs or self._loaded.may_switch(request)
-        if beams == 1 and not special:
+        beams, kwargs = request.decoding.num_beams, request.decoding.generation_kwargs
+        if beams == 1 and not (kwargs or self._loaded.may_switch(request)):
             return self._main
         if beams not in self._fallback_tiers:
             self._fallback_tiers[beams] = self._generate_fallback(beams)
@@ -287,8 +290,7 @@ class TorchEngine:
 
 _SWITCHES = Failure(
     "grammar_unsupported",
-    "the row may reach the length at which the model changes its positions, where no form can be enforced; "
-    "shorten it or lower decoding.max_new_tokens",
+    "the row may reach the length where the model changes its positions, where no form can be enforced; shorten it",
 )
 
 

@@ -4,9 +4,11 @@ requests ──pulled──> add_request ─┐
 completions <── step <────────────┴── at most twice as many requests as vLLM computes at a time
 """
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+from batchgen.engines.pulled import Pulled
 from batchgen.engines.vllm.answer_task import AnswerTask
 from batchgen.engines.vllm.engine_death import CoreWatch, death_error
 from batchgen.engines.vllm.label_task import label_tasks
@@ -76,11 +78,15 @@ class VllmEngine:
         self._engine.engine_core.shutdown()
 
     def _answer_tasks(self, requests: Iterable[Request]) -> Iterator[VllmTask[Completion]]:
-        for request in requests:
-            if request.label_tokens:
-                yield from label_tasks(request)
-            else:
-                yield AnswerTask(request, self._decode)
+        source, waiting = iter(requests), deque[VllmTask[Completion]]()
+
+        def pull() -> VllmTask[Completion] | None:
+            if not waiting and (request := next(source, None)) is not None:
+                one = AnswerTask(request, self._decode)
+                waiting.extend(label_tasks(request) if request.label_tokens else [one])
+            return waiting.popleft() if waiting else None
+
+        return Pulled(pull)
 
     def _perform(self, tasks: Iterator[VllmTask[Result]]) -> Iterator[Result]:
         """The results of all tasks, in the order in which they end."""

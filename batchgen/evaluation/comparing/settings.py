@@ -7,7 +7,7 @@ from typing import Any
 
 from batchgen.evaluation.comparing.scored_run import ScoredRun
 from batchgen.fingerprint import differences
-from batchgen.state.identity import settings_as_computed
+from batchgen.state.column_settings import settings_as_computed
 
 _FACTS = {"versions": "versions", "scored": "scored_file", "response": "response_column"}
 _OF_THE_MODEL = ("name", "source", "revision")

@@ -10,6 +10,7 @@ from pydantic.fields import FieldInfo
 from batchgen.job.spec import Job
 from batchgen.jobfile.docs.after_run_docs import AFTER_A_RUN, GUARANTEES
 from batchgen.jobfile.docs.changelog import CHANGELOG
+from batchgen.jobfile.docs.conversation_docs import CONVERSATIONS
 from batchgen.jobfile.docs.feedback_docs import FEEDBACK
 from batchgen.jobfile.docs.many_machines import MANY_MACHINES
 from batchgen.jobfile.docs.matrix_runs import CROSSED_ROWS, MATRIX_RUNS
@@ -215,6 +216,7 @@ def job_reference(engines: Mapping[str, str]) -> str:
     parts = (_section((name,), expected) for name, expected in section_fields(Job).items())
     lines = [*_rows(Job), *(line for part in parts for line in part)]
     lines += [
+        *CONVERSATIONS.rstrip().split("\n"),
         *CROSSED_ROWS.rstrip().split("\n"),
         *MATRIX_RUNS.rstrip().split("\n"),
         *NIGHTLY_RUNS.rstrip().split("\n"),

@@ -14,6 +14,7 @@ from batchgen.evaluation.checks import reference_warnings, resolve_and_check
 from batchgen.evaluation.metric_queries import prefill_problems
 from batchgen.evaluation.resolve_evaluation import Evaluation
 from batchgen.input.sources import InputSource, open_source
+from batchgen.input.turns.turn_rows import TurnRows
 from batchgen.job.spec import Job
 from batchgen.jobfile.job_paths import real_path
 from batchgen.jobfile.load import LoadedJob
@@ -55,7 +56,7 @@ def check_input(loaded: LoadedJob) -> CheckedInput:
     problems = [*engine_problems(job), *check_generation_kwargs(job.decoding)]
     try:
         cells = redaction.cell_redaction(job.redact)
-        source = open_source(job.input, seed=job.run.seed, redaction=cells)
+        source = open_source(job.input, seed=job.run.seed, redaction=cells, turns=TurnRows.of(job))
     except JobKeyError as error:
         raise loaded.error([*problems, error.problem]) from error
     except DataError as error:

@@ -11,6 +11,7 @@ from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from batchgen.errors import StateError
@@ -18,6 +19,7 @@ from batchgen.fingerprint import fingerprint
 from batchgen.input.blocks import BlockStart
 from batchgen.input.sources import InputSource, Survey, SurveyedFile
 from batchgen.input.survey import hash_file
+from batchgen.input.turns.turn_counts import TurnCounts
 from batchgen.job.spec import Job
 from batchgen.state.lock import wait_for_lock
 from batchgen.state.run_folder import RunFolder, read_json
@@ -58,8 +60,15 @@ def _key(columns: Sequence[str], job: Job) -> str:
     """Hash of what decides a survey, the content of the files aside."""
     redact = None if job.redact is None else job.redact.model_dump(mode="json")
     input_ = job.input.model_dump(mode="json", exclude={"path"})
+    turns = [job.prompt.turns and len(job.prompt.turns), job.prompt.replay]
     return fingerprint(
-        {"columns": sorted(columns), "input": input_, "redact": redact, "seed": job.run.seed}
+        {
+            "columns": sorted(columns),
+            "input": input_,
+            "redact": redact,
+            "seed": job.run.seed,
+            "turns": turns,
+        }
     )
 
 
@@ -88,12 +97,20 @@ def _read(folder: RunFolder, source: InputSource, key: str) -> Survey | None:
         sample_key=content["sample_key"],
         inexact=frozenset(content["inexact"]),
         starts=tuple(_start(*fields) for fields in content["starts"]),
+        turns=_turns(content.get("turns")),
     )
 
 
 def _start(file: int, position: Sequence[int] | None, row: int, selected: int) -> BlockStart:
     place = None if position is None else (position[0], position[1])
     return BlockStart(file, place, row, selected)
+
+
+def _turns(recorded: Sequence[Any] | None) -> TurnCounts | None:
+    if recorded is None:
+        return None
+    each, of_rows = recorded
+    return TurnCounts(each, np.array(of_rows, np.int64))
 
 
 def _hashes(files: Sequence[SurveyedFile]) -> list[list[object]]:
@@ -109,4 +126,5 @@ def _as_json(survey: Survey, key: str) -> dict[str, object]:
         "sample_key": survey.sample_key,
         "inexact": sorted(survey.inexact),
         "starts": [list(astuple(start)) for start in survey.starts],
+        "turns": survey.turns and [survey.turns.each, survey.turns.of_rows.tolist()],
     }

@@ -27,15 +27,23 @@ class LabelSplit:
         self._held: Request | None = None
         self._labelled: deque[Request] = deque()
         self.ended = False
-        """Whether all requests have been passed on."""
+        """Whether all requests that there are now have been passed on."""
 
-    def others(self) -> Iterator[Request]:
-        """Requests without labels, until enough with labels wait."""
+    def next_other(self, fits: Callable[[Request], bool]) -> Request | None:
+        """The next request without labels; None if it does not fit, there is none now, or enough with labels wait."""
         while len(self._labelled) < _MOST_WAITING and (request := self._next()) is not None:
             if request.label_tokens:
                 self._labelled.append(request)
+            elif fits(request):
+                return request
             else:
-                yield request
+                self._held = request
+                return None
+        return None
+
+    def put_back(self, request: Request) -> None:
+        """Have a request that was the last one returned be the next one."""
+        self._held = request
 
     def labelled(self) -> Iterator[Request]:
         """The waiting requests with labels, and those that follow up to the next one without."""

@@ -10,7 +10,7 @@ Shared prefixes and duplicates are found among the requests of a window, as in t
 """
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -57,15 +57,15 @@ class UtilizationMeter:
         finally:
             self._seconds += time.perf_counter() - begin
 
-    def watch_requests(self, requests: Iterable[Request]) -> Iterator[Request]:
-        for request in requests:
-            if self._costs is not None:
-                if not self._open or not self._open[-1].free:
-                    self._open.append(_Window(self._window))
-                window = self._open[-1]
-                window.free -= 1
-                window.unanswered[request.index, request.sample] = request
-            yield request
+    def add_request(self, request: Request) -> Request:
+        """Record a request, and return it."""
+        if self._costs is not None:
+            if not self._open or not self._open[-1].free:
+                self._open.append(_Window(self._window))
+            window = self._open[-1]
+            window.free -= 1
+            window.unanswered[request.index, request.sample] = request
+        return request
 
     def add_completion(self, completion: Completion) -> None:
         """Record a completion; a failed one has no useful work, and one with labels that of the tokens that are scored."""

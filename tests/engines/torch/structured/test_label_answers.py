@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -112,7 +113,7 @@ def test_a_stream_is_split_without_a_loss() -> None:
     others: list[int] = []
     labelled: list[int] = []
     while not split.ended:
-        others += [one.index for one in split.others()]
+        others += [one.index for one in iter(partial(split.next_other, bool), None)]
         labelled += [one.index for one in split.labelled()]
     assert others == [one.index for one in some if not one.label_tokens]
     assert labelled == [one.index for one in some if one.label_tokens]

@@ -1,0 +1,1 @@
+"""Conversations: rows for the turns of a row."""
