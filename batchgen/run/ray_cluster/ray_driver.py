@@ -9,7 +9,7 @@ from typing import Any
 
 from batchgen.errors import BatchgenError, ExitCode, ResourceError, StateError, UsageError
 from batchgen.jobfile.load import LoadedJob
-from batchgen.progress import Reporter, RowProgress, Unit
+from batchgen.progress import Reporter, RowProgress
 from batchgen.run.publication import is_complete
 from batchgen.run.ray_cluster.ray_connection import RayCrew
 from batchgen.run.ray_cluster.shard_worker import ShardCommand, WorkerReport
@@ -22,6 +22,7 @@ from batchgen.state.shards.bucket_shards import SharedBucketParts, record_bucket
 from batchgen.state.shards.members import record_end
 from batchgen.state.shards.sealed_counter import SealedCounter
 from batchgen.state.shards.shared_parts import SharedPartStore
+from batchgen.work_left import Unit
 
 LOGS = "logs"
 _SECONDS_BETWEEN_LOOKS = 0.5
