@@ -34,8 +34,8 @@ _ROWS = 6
 """Rows of a tile."""
 _LINE, _STEP = 64, PANEL * 4
 """Bytes of a cache line, and of a term of a panel."""
-_PIECE = 2**17 // _STEP
-"""Terms that are used for a group of rows before the next ones are: 128 KiB of a panel, which stay in the second-level cache."""
+_PIECE = 2**18 // _STEP
+"""Terms that are used for a group of rows before the next ones are: 256 KiB of a panel, which stay in the second-level cache."""
 _GROUP = 96
 """Rows for which a panel is used before it is used for more."""
 _WHOLE, _NUMBER = ir.IntType(64), ir.FloatType()
