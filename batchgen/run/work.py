@@ -90,13 +90,16 @@ def generate_parts(
     restores the finished rows of unsealed parts from the journal.
     """
     work = _Work(context, chunks)
-    while not context.should_stop() and not context.budget.reason:
+    before = -1
+    while work.answered > before and not context.budget.reason:
         before = work.answered
         for completion in context.budget.limited(engine.generate, work):
             work.add(completion)
-            if context.should_stop():
-                break
-        if not work.following or work.answered == before:
+            if (
+                context.should_stop()
+            ):  # looked at after an answer, so that every start saves one at least
+                return work.sealed
+        if not work.following:
             break
     return work.sealed
 
@@ -133,9 +136,8 @@ class _Work(Iterator[Request]):
             pending = _start_part(self._context, part)
             self._seal_if_complete(part)
             yield from _marked(self._context, part, pending)
-            if (
-                not pending and self._context.should_stop()
-            ):  # no completion follows, after which to stop
+            # Without requests, no completion follows after which to stop.
+            if not pending and self._context.should_stop():
                 return
 
     def _seal_if_complete(self, part: OpenPart) -> None:
