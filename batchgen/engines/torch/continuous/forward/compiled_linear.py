@@ -157,9 +157,9 @@ def compiled_is_faster() -> bool:
 def _measure() -> float:
     """Times of products by oneDNN relative to those by the kernels."""
     outputs, inputs, count = _MEASURED
-    weights = [drawn(outputs, inputs) for _ in range(count)]
-    packed = [torch.ops.mkldnn._reorder_linear_weight(weight, None) for weight in weights]
-    compiled = [CompiledLinear(weight, None) for weight in weights]
+    weight = drawn(outputs, inputs)
+    packed = [torch.ops.mkldnn._reorder_linear_weight(weight, None) for _ in range(count)]
+    compiled = [CompiledLinear(weight, None) for _ in range(count)]
     link_products(compiled)
     usual = torch.get_num_threads()
     totals = [0.0, 0.0]
@@ -169,8 +169,8 @@ def _measure() -> float:
             x = drawn(rows, inputs)
 
             def by_onednn(x: Tensor = x) -> None:
-                for weight in packed:
-                    torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
+                for one in packed:
+                    torch.ops.mkldnn._linear_pointwise(x, one, None, "none", [], "")
 
             def by_kernels(x: Tensor = x) -> None:
                 for one in compiled:
