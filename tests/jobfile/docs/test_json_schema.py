@@ -13,7 +13,7 @@ from batchgen.jobfile.messages.expected_types import all_keys, expected_at
 ASSERTIONS = {
     *("type", "enum", "const", "anyOf", "not", "if", "then", "$ref", "required", "properties"),
     *("additionalProperties", "items", "minItems", "minLength", "maxLength", "pattern", "minimum"),
-    *("maximum", "exclusiveMinimum", "exclusiveMaximum"),
+    *("maximum", "exclusiveMinimum", "exclusiveMaximum", "propertyNames"),
 }
 NOTES = {"$schema", "$id", "title", "description", "default", "definitions"}
 TYPES: Mapping[str, tuple[type, ...]] = {
@@ -94,8 +94,9 @@ def _objects(value: Any, schema: dict[str, Any]) -> bool:
         return True
     known = schema.get("properties", {})
     others = schema.get("additionalProperties", True)
+    named = schema.get("propertyNames", True)
     return all(name in value for name in schema.get("required", [])) and all(
-        fits(inner, known.get(name, others)) for name, inner in value.items()
+        fits(name, named) and fits(inner, known.get(name, others)) for name, inner in value.items()
     )
 
 
@@ -103,7 +104,9 @@ def schemas(part: Any) -> list[dict[str, Any]]:
     """Every schema inside a schema, itself included."""
     if not isinstance(part, dict):
         return []
-    inner: list[Any] = [part.get(k) for k in ("not", "if", "then", "items", "additionalProperties")]
+    inner: list[Any] = [
+        part.get(k) for k in ("not", "if", "then", "items", "additionalProperties", "propertyNames")
+    ]
     for keyword in ("properties", "definitions"):
         inner += part.get(keyword, {}).values()
     inner += part.get("anyOf", [])
