@@ -223,15 +223,17 @@ def test_a_hostile_row_fails_within_a_second_and_without_much_memory(
     source: str, fields: dict[str, object], word: str
 ) -> None:
     template = Template(source, "prompt.user")
-    tracemalloc.start()
     start = time.process_time()
     outcome = template.render(fields)
-    seconds, (_, peak) = time.process_time() - start, tracemalloc.get_traced_memory()
+    seconds = time.process_time() - start
+    tracemalloc.start()  # it slows down the row: not while the time is taken
+    template.render(fields)
+    _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert isinstance(outcome, Failure)
     assert outcome.code == "template_error"
     assert word in outcome.message
-    assert seconds < 3  # traced, so slower than in a run
+    assert seconds < 2  # a second on most machines
     assert peak < 300e6
 
 
