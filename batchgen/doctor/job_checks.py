@@ -4,12 +4,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from batchgen.doctor.finding import Finding, problem
+from batchgen.doctor.model_checks import check_modelscope
 from batchgen.doctor.storage_checks import check_folder
 from batchgen.engines.engine_registry import estimate_engine, find_engine, required_weights
 from batchgen.errors import BatchgenError
 from batchgen.jobfile.load import LoadedJob
 from batchgen.models.find_model import find_on_disk
+from batchgen.models.hubs.model_scope import PREFIX
 from batchgen.models.local_adapter import check_adapters_on_disk
+from batchgen.models.local_model import model_specs
+from batchgen.models.model_names import hub_of
 from batchgen.run.preflight.context_check import check_answer_length_on_disk
 from batchgen.run.preflight.input_check import check_input
 from batchgen.run.preflight.weights_check import check_weights_on_disk
@@ -29,8 +33,17 @@ def check_job(load: Callable[[], LoadedJob], *, hub_reachable: bool) -> Iterator
     yield Finding("job", "ok", f"{name} · engine {loaded.job.model.engine} · input {source}")
     for warning in checked.warnings:
         yield Finding("job", "note", warning)
+    scope = list(check_modelscope()) if _names_modelscope(loaded) else []
+    yield from scope
+    if (loaded.job.model.path or "").startswith(PREFIX):
+        hub_reachable = ("modelscope", "ok") in {(one.topic, one.status) for one in scope}
     yield from _check_model(loaded, hub_reachable=hub_reachable)
     yield from check_folder("output", Path(loaded.job.output.path), "Use --output FOLDER.")
+
+
+def _names_modelscope(loaded: LoadedJob) -> bool:
+    names = [(spec.path, spec.tokenizer, spec.adapter) for spec in model_specs(loaded.job)]
+    return any((name or "").startswith(PREFIX) for named in names for name in named)
 
 
 def _check_model(loaded: LoadedJob, *, hub_reachable: bool) -> Iterator[Finding]:
@@ -65,8 +78,9 @@ def _absent(path: str, *, hub_reachable: bool) -> Finding:
     if hub_reachable or path.startswith("demo:"):
         text = f"{path} is not on this machine; `run` downloads it"
         return Finding("model", "note", text, f"Download it now: batchgen models get {path}.")
-    text = f"{path} is not on this machine, and the hub is not reachable"
-    fix = "Set HF_ENDPOINT to a mirror, or set model.path to a folder that contains the model."
+    hub = hub_of(path)
+    text = f"{path} is not on this machine, and {hub.title} is not reachable"
+    fix = f"Set {hub.endpoint_variable} to a mirror, or set model.path to a folder that contains the model."
     return problem("model", text, fix)
 
 

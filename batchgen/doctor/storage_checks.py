@@ -7,7 +7,7 @@ from pathlib import Path
 
 from batchgen.doctor.finding import Finding, problem
 from batchgen.errors import ModelError
-from batchgen.models.hub import Hub
+from batchgen.models.hubs.hub import Hub
 from batchgen.storage.cache_folder import cache_folder
 from batchgen.storage.filesystems import filesystem_of
 

@@ -27,16 +27,17 @@ class ModelSpec(Section):
     """Which model generates the answers. A text instead of this section is its `path`."""
 
     path: Annotated[NonEmptyText | None, Role.CONTENT] = None
-    """Folder, GGUF file, `demo:smollm2-135m`, a model id of the hub, or a GGUF file of the hub (`OWNER/NAME/file.gguf`). Required
+    """Folder, GGUF file, `demo:smollm2-135m`, a model id of the hub, a GGUF file of the hub (`OWNER/NAME/file.gguf`), or a model of
+    ModelScope (`modelscope:OWNER/NAME`; to download it, the extra `modelscope`, and `MODELSCOPE_ENDPOINT` for another address). Required
     if the engine needs a model. A GGUF file is converted once, to a folder in the cache with up to 4 bytes per parameter (needs the extra `demo`)."""
     engine: NonEmptyText = "transformers"
     """The engine that generates the answers: see the table at the end."""
     revision: Annotated[NonEmptyText | None, Role.CONTENT] = None
-    """Commit, tag or branch of a hub model."""
+    """Commit, tag or branch of a model of the hub or ModelScope. Left out: the newest; a model in the cache is used as it is."""
     tokenizer: Annotated[NonEmptyText | None, Role.CONTENT] = None
-    """Folder or model id of another tokenizer."""
+    """Folder or model id of another tokenizer, also `modelscope:OWNER/NAME`."""
     adapter: Annotated[NonEmptyText | None, Role.CONTENT] = None
-    """Folder or model id of a LoRA adapter as peft writes it, merged into the model when it is loaded. Supported: LoRA, rsLoRA, DoRA, rank and
+    """Folder or model id (also `modelscope:OWNER/NAME`) of a LoRA adapter as peft writes it, merged into the model when it is loaded. Supported: LoRA, rsLoRA, DoRA, rank and
     alpha patterns, `modules_to_save`, bias, adapters of embeddings. Its tokenizer is used only if `tokenizer` names the folder."""
     adapter_revision: Annotated[NonEmptyText | None, Role.CONTENT] = None
     """Commit, tag or branch of an adapter of the hub."""

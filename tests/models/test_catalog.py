@@ -15,14 +15,14 @@ from batchgen.models.catalog import (
 )
 from batchgen.models.demo.demo_model import DEMO_MODELS
 from batchgen.models.formats.marker import CONVERSION, MARKER
-from batchgen.models.hub import Hub
+from batchgen.models.hubs.hub import Hub
 
 Write = Callable[..., Path]
 DEMO = DEMO_MODELS["demo:smollm2-135m"]
 
 
 def test_a_demo_model_is_listed_before_it_is_downloaded(tmp_path: Path) -> None:
-    listed = list_models(cache=tmp_path, hub=Hub(tmp_path / "hub"))
+    listed = list_models(cache=tmp_path, hubs=[Hub(tmp_path / "hub")])
 
     assert listed == (
         KnownModel(
@@ -38,7 +38,7 @@ def test_a_converted_demo_model_is_listed_with_its_folder(tmp_path: Path) -> Non
     marker = json.dumps({"conversion": CONVERSION, "files": {"config.json": {"size": 2}}})
     (folder / MARKER).write_text(marker)
 
-    (listed,) = list_models(cache=tmp_path, hub=Hub(tmp_path / "hub"))
+    (listed,) = list_models(cache=tmp_path, hubs=[Hub(tmp_path / "hub")])
 
     assert listed == KnownModel(
         "demo:smollm2-135m", "demo", "ready", folder, 2 + len(marker), "Apache-2.0"
@@ -60,7 +60,7 @@ def test_models_of_the_hub_cache_are_listed_even_if_incomplete(
         refs.write_text("abc")
     (hub.repository("d/nothing") / "snapshots").mkdir(parents=True)
 
-    _, *listed = list_models(cache=tmp_path, hub=hub)
+    _, *listed = list_models(cache=tmp_path, hubs=[hub])
 
     assert [(m.name, m.state) for m in listed] == [
         ("a/whole", "ready"),
@@ -83,8 +83,8 @@ def test_a_model_of_the_hub_and_a_demo_model_are_removed(
     demo.mkdir(parents=True)
 
     removed = [
-        *remove_models("a/gone", cache=tmp_path, hub=hub),
-        *remove_models(DEMO.name, cache=tmp_path, hub=hub),
+        *remove_models("a/gone", cache=tmp_path, hubs=[hub]),
+        *remove_models(DEMO.name, cache=tmp_path, hubs=[hub]),
     ]
 
     assert removed == [hub.repository("a/gone"), demo]
@@ -92,7 +92,7 @@ def test_a_model_of_the_hub_and_a_demo_model_are_removed(
     assert not demo.exists()
     for name in ("a/gone", DEMO.name, "../hub", str(tmp_path)):
         with pytest.raises(ModelError, match=r"no model .* found a/stays"):
-            remove_models(name, cache=tmp_path, hub=hub)
+            remove_models(name, cache=tmp_path, hubs=[hub])
 
 
 def test_downloading_an_existing_model_does_nothing(tmp_path: Path, write_model: Write) -> None:

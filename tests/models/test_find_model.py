@@ -8,7 +8,7 @@ import pytest
 
 from batchgen.errors import ModelError
 from batchgen.models.find_model import ResolvedModel, Resolver
-from batchgen.models.hub import Hub
+from batchgen.models.hubs.hub import Hub
 from tests.reporters import RecordingReporter
 
 Write = Callable[..., Path]
@@ -149,7 +149,8 @@ NO_ID: dict[str, tuple[str, str]] = {
     "blank": ("my model", "folder {at}/my model does not exist"),
     "upwards": ("../../etc", "does not exist"),
     "address": ("https://hub.example/Qwen/Qwen3", "is a URL"),
-    "other hub": ("modelscope:Qwen/Qwen3", "does not exist"),
+    "other hub": ("other:Qwen/Qwen3", "does not exist"),
+    "ModelScope without an owner": ("modelscope:Qwen3", "expected modelscope:OWNER/NAME"),
     "a file": ("weights.safetensors", "is a file"),
     "NUL": ("a\0b", "does not exist"),
     "very long": ("x/" * 3000, "File name too long"),

@@ -7,8 +7,8 @@ import pytest
 from batchgen.errors import ModelError
 from batchgen.models.find_model import Resolver, find_on_disk
 from batchgen.models.formats.gguf_model import prepare_gguf_model
-from batchgen.models.hub import Hub
-from batchgen.models.hub_file import HubFile
+from batchgen.models.hubs.hub import Hub
+from batchgen.models.hubs.hub_file import HubFile
 from batchgen.progress import SILENT
 from tests.models.formats.gguf_bytes import write_gguf_bytes
 

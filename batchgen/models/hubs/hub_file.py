@@ -1,15 +1,17 @@
-"""A GGUF file in a repository of the hub: `OWNER/NAME/file.gguf`, also in a folder of the repository."""
+"""A GGUF file in a repository of a hub: `OWNER/NAME/file.gguf` or `modelscope:OWNER/NAME/file.gguf`, also in a folder of the repository."""
 
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from batchgen.models.hub import Hub
+from batchgen.models.hubs.hub import Hub
 from batchgen.progress import Reporter
 from batchgen.storage.entries import is_file, is_folder
 
-_HUB_FILE = re.compile(r"([A-Za-z0-9][\w.-]*/[\w.-]+)/((?:[\w.-]+/)*[\w.-]+\.gguf)", re.IGNORECASE)
+_HUB_FILE = re.compile(
+    r"((?:modelscope:)?[A-Za-z0-9][\w.-]*/[\w.-]+)/((?:[\w.-]+/)*[\w.-]+\.gguf)", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,11 +15,11 @@ import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 from urllib.parse import urlsplit
 
 from batchgen.errors import ModelError
-from batchgen.models import download
+from batchgen.models.hubs import download
 from batchgen.progress import LINE_EVERY_SECONDS, Reporter
 from batchgen.storage.entries import is_file, is_folder
 
@@ -46,6 +46,17 @@ class Hub:
         offline_by: the environment variable with which the user forbids connections.
     """
 
+    title: ClassVar[str] = "the hub"
+    endpoint_variable: ClassVar[str] = "HF_ENDPOINT"
+    elsewhere: ClassVar[tuple[tuple[str, str], ...]] = (
+        ("a mirror of the hub", "HF_ENDPOINT=https://…  before the command"),
+        ("ModelScope", "--set model.{key}=modelscope:OWNER/NAME"),
+    )
+    """What to try when it does not respond: names and options; `key` is that of the section `model`."""
+    default_revision: ClassVar[str] = DEFAULT_REVISION
+    downloads_with: ClassVar[str] = download.__name__
+    """The module that downloads a model in a process of its own."""
+
     cache: Path
     endpoint: str = DEFAULT_ENDPOINT
     offline_by: str | None = None
@@ -56,11 +67,10 @@ class Hub:
         home = environment.get("XDG_CACHE_HOME") or "~/.cache"
         home = environment.get("HF_HOME") or f"{home}/huggingface"
         cache = environment.get("HF_HUB_CACHE") or environment.get("HUGGINGFACE_HUB_CACHE")
-        named = [n for n in OFFLINE_VARIABLES if environment.get(n, "").upper() in _TRUE]
         return cls(
             cache=Path(os.path.expandvars(cache or f"{home}/hub")).expanduser().absolute(),
             endpoint=(environment.get("HF_ENDPOINT") or DEFAULT_ENDPOINT).rstrip("/"),
-            offline_by=named[0] if named and SET_BY_US not in environment else None,
+            offline_by=offline_variable(environment),
         )
 
     @property
@@ -75,7 +85,7 @@ class Hub:
 
     def snapshot(self, model_id: str, revision: str | None) -> Path | None:
         """The folder of a revision in the cache; it may be incomplete."""
-        repository, wanted = self.repository(model_id), revision or DEFAULT_REVISION
+        repository, wanted = self.repository(model_id), revision or self.default_revision
         try:
             commit = (repository / "refs" / wanted).read_text(encoding="utf-8").strip()
         except (OSError, ValueError):  # not a cached branch or tag: perhaps a commit
@@ -83,6 +93,18 @@ class Hub:
         if not commit or not is_folder(folder := repository / "snapshots" / commit):
             return None
         return folder
+
+    def is_unfinished(self, folder: Path) -> bool:
+        """Whether the download of a snapshot was interrupted, where files do not show it to `check_model_folder`."""
+        del folder
+        return False
+
+    def newest(self, model_id: str, key: str, snapshot: Path) -> str:
+        """The message about a download without a revision; `key` is the key of the job that sets one."""
+        return (
+            f"{model_id}: the newest revision, because {key} is not set; "
+            f"to fix it, set {key}: {snapshot.name}"
+        )
 
     def models(self) -> tuple[str, ...]:
         """Ids of the models in the cache, complete or not, sorted."""
@@ -115,8 +137,8 @@ class Hub:
         """Download a model, or one file, into the cache, and return the folder of its snapshot; raises ModelError."""
         reporter.info(f"downloading {model_id} from {self.shown_endpoint}")
         command = [
-            sys.executable, "-m", download.__name__,
-            model_id, revision or DEFAULT_REVISION, str(self.cache), self.endpoint, file,
+            sys.executable, "-m", self.downloads_with,
+            model_id, revision or self.default_revision, str(self.cache), self.endpoint, file,
         ]  # fmt: skip
         quiet = not reporter.draws_bars
         with subprocess.Popen(
@@ -144,13 +166,22 @@ class Hub:
             try:
                 return process.communicate(timeout=LINE_EVERY_SECONDS)[0]
             except subprocess.TimeoutExpired:
-                blobs = (self.repository(model_id) / "blobs").glob("*")
-                size = sum(blob.stat().st_size for blob in blobs if is_file(blob))
+                size = self._bytes_on_disk(model_id)
                 reporter.info(f"downloading {model_id}: {size / 1e6:,.0f} MB so far")
+
+    def _bytes_on_disk(self, model_id: str) -> int:
+        blobs = (self.repository(model_id) / "blobs").glob("*")
+        return sum(blob.stat().st_size for blob in blobs if is_file(blob))
 
 
 _TRUE = ("1", "ON", "YES", "TRUE")
 """True for huggingface_hub."""
+
+
+def offline_variable(environment: Mapping[str, str]) -> str | None:
+    """The variable with which the user forbids connections; None if they are allowed."""
+    named = [n for n in OFFLINE_VARIABLES if environment.get(n, "").upper() in _TRUE]
+    return named[0] if named and SET_BY_US not in environment else None
 
 
 def go_offline() -> None:
@@ -171,7 +202,7 @@ def _online(*, quiet: bool) -> dict[str, str]:
     environment["HF_HUB_DISABLE_UPDATE_CHECK"] = "1"
     if quiet:
         environment["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
-    root = str(Path(__file__).parents[2])
+    root = str(Path(__file__).parents[3])
     environment["PYTHONPATH"] = os.pathsep.join(
         [root, *filter(None, [os.environ.get("PYTHONPATH")])]
     )

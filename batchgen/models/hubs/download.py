@@ -1,6 +1,6 @@
 """Downloads one model into the hub's cache, in a process of its own, the only one that connects.
 
-`python -m batchgen.models.download ID REVISION CACHE ENDPOINT FILE` prints one JSON object: {"folder"} or {"problem"}.
+`python -m batchgen.models.hubs.download ID REVISION CACHE ENDPOINT FILE` prints one JSON object: {"folder"} or {"problem"}.
 The run must stay offline, and huggingface_hub reads HF_HUB_OFFLINE only when it is imported.
 """
 

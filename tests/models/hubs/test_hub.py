@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from batchgen.errors import ModelError
-from batchgen.models.hub import DEFAULT_ENDPOINT, Hub, UnreachableError
+from batchgen.models.hubs.hub import DEFAULT_ENDPOINT, Hub, UnreachableError
 from batchgen.progress import SILENT
 from tests.reporters import RecordingReporter
 
