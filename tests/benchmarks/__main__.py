@@ -8,14 +8,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
+ROOT = Path(__file__).resolve().parents[2]
 FIGURES = ("startup", "pipeline", "padding", "growth", "scoring", "bootstrap", "throughput")
 
 
 def main() -> None:
     for figure in sys.argv[1:] or FIGURES:
         print(f"\n== {figure}", flush=True)
-        subprocess.run([sys.executable, str(HERE / f"bench_{figure}.py")], check=True)
+        module = f"tests.benchmarks.bench_{figure}"
+        subprocess.run([sys.executable, "-m", module], cwd=ROOT, check=True)
 
 
 if __name__ == "__main__":

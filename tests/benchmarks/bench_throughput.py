@@ -2,7 +2,7 @@
 
 The two alternate, each in a separate process; the time starts when the model is loaded; medians of three.
 Workloads and the peer are the scripts in ../shared/bench, the workloads mixed, skewed, fewshot and labels:
-`python tests/benchmarks/bench_throughput.py [WORKLOAD ...]`. All four take most of an hour on two cores.
+`python -m tests.benchmarks.bench_throughput [WORKLOAD ...]`. All four take most of an hour on two cores.
 """
 
 import json
@@ -13,7 +13,8 @@ import tempfile
 import time
 from pathlib import Path
 
-BENCH = Path(__file__).resolve().parents[3] / "shared" / "bench"
+ROOT = Path(__file__).resolve().parents[2]
+BENCH = ROOT.parent / "shared" / "bench"
 WORKLOADS = ("mixed", "skewed", "fewshot", "labels")
 ROUNDS = 3
 
@@ -64,8 +65,9 @@ def peer(folder: str, workload: str) -> dict[str, float]:
 
 
 def ours_alone(model: str, workload: str) -> dict[str, float]:
-    command = [sys.executable, __file__, "--one", model, workload]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    module = "tests.benchmarks.bench_throughput"
+    command = [sys.executable, "-m", module, "--one", model, workload]
+    done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return found
 
