@@ -34,6 +34,17 @@ for _stop in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         )
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Two processes run the whole suite; the tests of a file share a process, and so the fixtures of their module."""
+    if hasattr(config, "workerinput"):
+        return  # This is one of the two.
+    whole = config.args == config.getini("testpaths")
+    if whole and config.option.numprocesses is None and not config.option.usepdb:
+        config.option.numprocesses = 2
+        config.option.dist = "loadfile"
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Repeat a test that bounds seconds: a virtual machine may stand still for longer than any bound."""
     for item in items:

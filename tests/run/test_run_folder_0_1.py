@@ -125,8 +125,14 @@ def judged(tmp_path: Path) -> Path:
     ],
 )
 def test_commands_read_a_folder_with_judges(
-    judged: Path, words: list[str], exit_code: int, output: str, capsys: pytest.CaptureFixture[str]
+    judged: Path,
+    words: list[str],
+    exit_code: int,
+    output: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
     paths = {"RUN": judged, "OLD": judged.with_name("old")}
     shutil.copytree(paths["RUN"], paths["OLD"])
     if words[-1] == "RUN" and words[0] == "compare":
