@@ -97,6 +97,11 @@ def bench(
         BatchgenError: something is wrong with the input, the job or the model.
     """
     setup = set_up(loaded, reporter)
+    if setup.request_builder.preparer.asks_later:
+        raise UsageError(
+            "bench sends every engine the same prompts, and this job's later turns depend on the answers to earlier ones",
+            hint="Measure a job without prompt.turns and input.columns.turns, or recorded answers with prompt.replay.",
+        )
     rows = list(setup.pending_rows())
     work = _work(setup, rows, others)
     reporter.info("measuring the machine")

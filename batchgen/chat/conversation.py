@@ -97,11 +97,14 @@ class Conversation:
             "/help": self._help,
         }
 
-    def _ask(self, message: Message) -> None:
+    def _ask(self, message: Message) -> bool:
+        """Answer a message; False, without the message, if that failed."""
         self.messages.append(message)
         self.attempts = 0
-        if not self._answer():
-            self.messages.pop()
+        if answered := self._answer():
+            return answered
+        self.messages.pop()
+        return False
 
     def _answer(self) -> bool:
         """Answer the last message; False if that failed."""
@@ -122,17 +125,23 @@ class Conversation:
         return True
 
     def _row(self, id_: str) -> None:
-        row = find_row(self.model, id_)
+        """Ask the row; of a conversation each turn up to the one with the id, behind the model's own answers."""
+        tried = find_row(self.model, id_)
+        row = self.model.setup.request_builder.prepare_rows(tried.rows[-1:], tried.failures)[0]
         if row.prompt is None:
             failure = row.decoding
             self.report(
                 failure.message if isinstance(failure, Failure) else "the row has no prompt"
             )
             return
-        *self.messages, last = row.prompt.messages
-        for message in (*self.messages, last):
-            self.report(f"{message.role}: {message.content}")
-        self._ask(last)
+        asked = _turns(row.prompt.messages) if len(tried.rows) > 1 else [row.prompt.messages]
+        self.messages = []
+        for *lead, last in asked:
+            for message in (*lead, last):
+                self.report(f"{message.role}: {message.content}")
+            self.messages += lead
+            if not self._ask(last):
+                return
 
     def _system(self, text: str) -> None:
         self._begin(text)
@@ -203,3 +212,14 @@ class Conversation:
         width = max(map(len, HELP))
         for command, meaning in HELP.items():
             self.report(f"  {command:<{width}}  {meaning}")
+
+
+def _turns(messages: Sequence[Message]) -> list[list[Message]]:
+    """The messages that come before each answer: those of a conversation without its own, empty answers."""
+    asked: list[list[Message]] = [[]]
+    for message in messages:
+        if message.role == "assistant":
+            asked.append([])
+        else:
+            asked[-1].append(message)
+    return asked

@@ -29,12 +29,14 @@ class LiveAnswer:
     Attributes:
         finish_reason: None if it was stopped by Ctrl-C.
         failure: why the row failed; None with an answer.
+        completion: what the engine gave; None if it was stopped.
     """
 
     text: str
     tokens: int
     finish_reason: FinishReason | None
     failure: Failure | None = None
+    completion: Completion | None = None
 
 
 class LiveModel:
@@ -90,7 +92,7 @@ class LiveModel:
             return LiveAnswer(growing.shown, growing.tokens, None)
         if done.failure is None:
             growing.finish(done)
-        return LiveAnswer(done.text, done.new_tokens, done.finish_reason, done.failure)
+        return LiveAnswer(done.text, done.new_tokens, done.finish_reason, done.failure, done)
 
 
 def open_live_model(loaded: LoadedJob, reporter: Reporter = SILENT) -> LiveModel:

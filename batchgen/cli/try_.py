@@ -10,8 +10,8 @@ from batchgen.cli.render.terminal import format_count, printable
 
 if TYPE_CHECKING:
     from batchgen.chat.live_model import LiveModel
-    from batchgen.chat.try_rows import TriedRow
-    from batchgen.records import Request
+    from batchgen.chat.try_rows import TriedRow, TriedSample
+    from batchgen.run.requests import PendingRow
 
 
 @click.command("try")
@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 def try_(job: Path, *, id_: str | None, count: int, shows_prompt: bool, **options: Any) -> int:  # noqa: ANN401  # the arguments of load_from_options
     """Answer a few rows of JOB on the screen, and write no file.
 
-    For writing a prompt: text is shown as it is generated. Ctrl-C ends an answer.
+    For writing a prompt: text is shown as it is generated. Ctrl-C ends an answer. The turns of a conversation are asked one
+    after the other; --row with its id takes all of them, with the id of a turn those up to it.
     """
     from batchgen.chat.live_model import open_live_model
     from batchgen.chat.try_rows import rows_to_try
@@ -49,27 +50,29 @@ def try_(job: Path, *, id_: str | None, count: int, shows_prompt: bool, **option
 
 
 def _print_row(model: "LiveModel", row: "TriedRow", *, shows_prompt: bool) -> bool:
-    """Print the answers to a row; False if one failed."""
-    if row.failure is not None:
-        _print(f"── {row.id} · {row.failure.code}: {row.failure.message}")
-        return False
-    several = len(row.requests) > 1
-    answered = [
-        _print_answer(model, row.id, request, several=several, shows_prompt=shows_prompt)
-        for request in row.requests
-    ]
-    return all(answered)
+    """Print the answers to a row or to the turns of a conversation; False if one failed."""
+    from batchgen.chat.try_rows import TriedSample
+
+    samples = model.setup.samples
+    answered = True
+    for sample in range(samples):
+        asked = TriedSample(model, row, sample)
+        for number, turn in enumerate(asked, 1):
+            head = [f"── {turn.id}"]
+            head += [f"turn {number} of {len(row.rows)}"] if len(row.rows) > 1 else []
+            head += [f"sample {sample}"] if samples > 1 else []
+            _print(" · ".join(head))
+            answered &= _print_answer(asked, turn, shows_prompt=shows_prompt)
+    return answered
 
 
-def _print_answer(
-    model: "LiveModel", id_: str, request: "Request", *, several: bool, shows_prompt: bool
-) -> bool:
-    _print(f"── {id_} · sample {request.sample}" if several else f"── {id_}")
-    if shows_prompt:
-        _print(model.setup.tokenizer.show(request.token_ids))
+def _print_answer(asked: "TriedSample", turn: "PendingRow", *, shows_prompt: bool) -> bool:
+    if shows_prompt and turn.token_ids:
+        _print(asked.model.setup.tokenizer.show(turn.token_ids))
         _print("── answer")
-    answer = model.answer(request, lambda text: click.echo(printable(text), nl=False))
-    click.echo()
+    answer = asked.answer(turn, lambda text: click.echo(printable(text), nl=False))
+    if answer.completion is not None or answer.text:
+        click.echo()
     if answer.failure is not None:
         _print(f"{answer.failure.code}: {answer.failure.message}")
     tokens = format_count(answer.tokens, "token")

@@ -15,13 +15,15 @@ from batchgen.output.published_run import PublishedRun, publication_changes
 from batchgen.output.unfinished_run import find_state
 from batchgen.planning.batches import BatchLimits, cut_batches, padding_share, sort_by_length
 from batchgen.progress import SILENT, Reporter
-from batchgen.records import Failure, Request
+from batchgen.prompts.render import turn_of
+from batchgen.records import Failure, Request, Row
 from batchgen.run.job_for_run import loaded_job
 from batchgen.run.publication import is_complete
-from batchgen.run.requests import PendingRow
+from batchgen.run.requests import PendingRow, RequestBuilder
 from batchgen.run.reuse import LATEST, EarlierRun, find_latest
 from batchgen.run.setup import Setup, new_identity, set_up
 from batchgen.run.timing.estimate_time import TimeEstimate, estimate_time
+from batchgen.run.timing.later_turns import UnaskedTurns
 from batchgen.run.timing.measured_time import measured_time
 from batchgen.shown_result import ShownResult
 from batchgen.state.identity import check_same_run, read_identity
@@ -89,6 +91,20 @@ class PlannedReuse:
     counted: int
 
 
+@dataclass(frozen=True, slots=True)
+class PlannedTurns:
+    """Turns that are asked after answers of the model, which are not known yet.
+
+    Attributes:
+        answer_tokens: with which each of these answers counts: the mean of those measured; None: with `max_new_tokens`.
+        too_long: how many would not fit into the context with them, and would fail.
+    """
+
+    count: int
+    answer_tokens: float | None
+    too_long: int
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class Plan(ShownResult):
     """What `run` would do.
@@ -98,6 +114,7 @@ class Plan(ShownResult):
         failures: number of rows that will have no answer, by failure code.
         reuse: None without an earlier run.
         time: of the whole run, whatever is saved or reused.
+        later_turns: those of the rows counted that are asked after answers. Tokens, batches and time include these answers.
     """
 
     setup: Setup
@@ -110,6 +127,7 @@ class Plan(ShownResult):
     output: OutputState
     reuse: PlannedReuse | None
     time: TimeEstimate
+    later_turns: PlannedTurns
 
 
 def plan(
@@ -130,16 +148,25 @@ def plan(
     loaded = loaded_job(job)
     setup = set_up(loaded, reporter, RunFolder(Path(loaded.job.output.path)))
     setup.try_first_rows(reporter)
-    rows = list(islice(setup.pending_rows(), ROWS_COUNTED))
-    requests = setup.request_builder.build_requests(rows)
+    builder = setup.request_builder
+    chunks = setup.chunks(rows=loaded.job.batching.part_rows)
+    pairs = (pair for chunk in chunks for pair in builder.prepare_chunk(chunk))
+    prepared = list(islice(pairs, ROWS_COUNTED))
+    rows = [pending for _, pending in prepared]
+    before = {row.index: turn_of(row) - 1 for row, _ in prepared if builder.waits(row)}
+    later = UnaskedTurns(before, setup.response_builder.counts_tokens)
+    known = builder.build_requests(rows)
     estimate = estimate_engine(
         setup.scoring_model.spec,
         folder=setup.model.resolved.folder if setup.model else None,
         batching=loaded.job.batching,
         workers=loaded.job.run.workers,
     )
-    timing = measured_time if measure else estimate_time
-    shown = [row for row in rows[:prompts] if row.token_ids]
+    time = (measured_time if measure else estimate_time)(
+        setup, known, len(rows), estimate, later=later
+    )
+    requests = later.lengthened(known, time.answer_tokens)
+    shown = [_shown(builder, *pair) for pair in prepared[:prompts] if pair[1].token_ids]
     return Plan(
         setup=setup,
         rows_counted=len(rows),
@@ -150,8 +177,18 @@ def plan(
         prompts=[_rendered(setup, row) for row in shown],
         output=_output(setup),
         reuse=None if incremental_from is None else _reuse(setup, rows, incremental_from, reporter),
-        time=timing(setup, requests, len(rows), estimate),
+        time=time,
+        later_turns=PlannedTurns(
+            len(before), time.answer_tokens, later.too_long(requests, builder.context_length)
+        ),
     )
+
+
+def _shown(builder: RequestBuilder, row: Row, pending: PendingRow) -> PendingRow:
+    """The row; of a turn that is asked after answers, with a word for each of them."""
+    if not builder.waits(row):
+        return pending
+    return builder.prepare_after(row, [f"[answer {n}]" for n in range(1, turn_of(row))])
 
 
 def _rendered(setup: Setup, row: PendingRow) -> RenderedPrompt:

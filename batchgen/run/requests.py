@@ -5,12 +5,13 @@ Row ──> PendingRow ──> Request, one for each sample
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from batchgen.decoding.resolve_decoding import override_decoding
 from batchgen.decoding.rng import row_seed
+from batchgen.input.chunk import Chunk
 from batchgen.job.spec import Job
 from batchgen.prompts.prepare import Prepared, Preparer
 from batchgen.prompts.render import turn_of
@@ -85,6 +86,11 @@ class RequestBuilder:
                 prepared[row.index] = Prepared(row.index, row.id, None, (), failures[row.index])
         return [self._pending_row(row, prepared[row.index]) for row in rows]
 
+    def prepare_chunk(self, chunk: Chunk) -> Iterator[tuple[Row, PendingRow]]:
+        """The rows of a chunk; a later turn of a conversation has empty answers to the turns before it."""
+        rows = chunk.rows()
+        return zip(rows, self.prepare_rows(rows, chunk.failures), strict=True)
+
     def waits(self, row: Row) -> bool:
         """Whether a row is a turn of a conversation that is asked after the model's answer to the row before it."""
         return self.preparer.asks_later and turn_of(row) > 1
@@ -95,13 +101,17 @@ class RequestBuilder:
         reason: Literal["error", "skipped"] = "error" if "error" in missing else "skipped"
         return self._later(row, [one.response for one in earlier], reason)
 
+    def prepare_after(self, row: Row, answers: Sequence[str]) -> PendingRow:
+        """A turn behind answers to the turns before it."""
+        return self._pending_row(row, self.preparer.prepare_later(row, answers))
+
     def _later(
         self, row: Row, answers: Sequence[str | None], reason: Literal["error", "skipped"]
     ) -> PendingRow:
         """A turn behind the answers to the turns before it; `reason` is for one after a turn without answer."""
         given = [answer for answer in answers if answer is not None]
         if len(given) == len(answers):
-            return self._pending_row(row, self.preparer.prepare_later(row, given))
+            return self.prepare_after(row, given)
         failure = replace(_EARLIER_TURN_FAILED, finish_reason=reason)
         return self._pending_row(row, Prepared(row.index, row.id, None, (), failure))
 

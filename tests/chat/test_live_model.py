@@ -12,7 +12,7 @@ import pytest
 import batchgen
 from batchgen.__main__ import call
 from batchgen.chat.live_model import LiveModel, open_live_model
-from batchgen.chat.try_rows import rows_to_try
+from batchgen.chat.try_rows import TriedSample, rows_to_try
 from batchgen.jobfile.load import load_job
 from batchgen.records import Message
 from tests.conftest import ROOT
@@ -38,7 +38,9 @@ def test_an_answer_grows_to_that_of_a_run(job: Path, model: LiveModel) -> None:
     answers = batchgen.run(job).frame()["response"].to_list()
     for row, answer in zip(rows_to_try(model, id_=None, count=9), answers, strict=True):
         pieces: list[str] = []
-        live = model.answer(row.requests[0], pieces.append)
+        sample = TriedSample(model, row, 0)
+        (turn,) = sample
+        live = sample.answer(turn, pieces.append)
         assert (live.text, "".join(pieces)) == (answer, answer)
         assert len(pieces) > 2
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from batchgen.cli.render.plan import planned_cost
+from batchgen.cli.render.planned_work import planned_cost
 from batchgen.cli.render.terminal import display_width, fit_width, format_count
 from batchgen.jobfile.matrix.load_matrix import LoadedMatrix
 from batchgen.run.plan import Plan

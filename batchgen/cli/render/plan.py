@@ -5,6 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from batchgen.cli.render.planned_work import cost_lines, planned_cost, token_lines
 from batchgen.cli.render.terminal import format_answers, format_bytes, format_count, shorten
 from batchgen.engines.engine_registry import find_engine
 from batchgen.evaluation.judging.prepare_judges import PreparedJudge
@@ -17,8 +18,6 @@ from batchgen.run.setup import Setup
 _MOST_NAMES = 8
 _LONGEST_NAME = 40
 _WHERE = {"folder": "your folder", "demo": "demo model", "cache": "cached", "hub": "downloaded"}
-_BYTES_PER_TOKEN = 4
-"""Of English text; without a tokenizer there is nothing better."""
 
 
 def lines(plan: Plan) -> list[str]:
@@ -30,8 +29,8 @@ def lines(plan: Plan) -> list[str]:
         ("Prompt", _prompt(plan)),
         ("Redact", _redact(plan)),
         ("Decoding", _decoding(plan)),
-        ("Tokens", _tokens(plan)),
-        ("Cost", _cost_lines(plan)),
+        ("Tokens", token_lines(plan)),
+        ("Cost", cost_lines(plan)),
         ("Batches", _batches(plan)),
         ("Memory", _memory(plan)),
         ("Time", plan.time.describe()),
@@ -208,53 +207,6 @@ def _form(recorded: Mapping[str, Any] | None) -> list[str]:
     return [" · ".join([f"form: {shown}", *columns, *after])]
 
 
-def _tokens(plan: Plan) -> list[str]:
-    tokens, samples = plan.tokens, plan.setup.samples
-    partial = plan.rows_counted < plan.setup.survey.rows
-    first = f" (first {format_count(plan.rows_counted, 'row')})" if partial else ""
-    total = f"{tokens.total:,} in total" + (f" for {samples} answers each" if samples > 1 else "")
-    if not plan.setup.response_builder.counts_tokens:
-        return [f"prompt tokens are counted by the server · out at most {tokens.most_new:,}{first}"]
-    lengths = f"in {tokens.least:,} / {tokens.median:,} / {tokens.most:,} (min / median / max)"
-    return [f"{lengths}, {total} · out at most {tokens.most_new:,}{first}"]
-
-
-def _cost_lines(plan: Plan) -> list[str]:
-    """What a server is sent at most; nothing if a model on this machine answers."""
-    if not plan.engine.model_lines():
-        return []
-    cost = planned_cost(plan)
-    estimated = "" if plan.setup.response_builder.counts_tokens else "about "
-    parts = [
-        format_count(cost["requests"], "request"),
-        f"{estimated}{cost['input_tokens']:,} prompt tokens",
-        f"at most {cost['output_tokens']:,} new tokens",
-    ]
-    if cost["cost"] is not None:
-        parts.append(f"cost at most {estimated}{cost['cost']:,.4g}")
-    if (limit := plan.setup.job.run.max_total_tokens) is not None:
-        parts.append(f"stops before {limit:,} tokens (run.max_total_tokens)")
-    return [" · ".join(parts)]
-
-
-def planned_cost(plan: Plan) -> dict[str, Any]:
-    """Requests, tokens and cost of all rows, from those that were counted."""
-    setup, counted = plan.setup, max(1, plan.rows_counted)
-    rows, samples = setup.survey.rows, setup.samples
-    read = plan.tokens.total * samples * rows // counted
-    if not setup.response_builder.counts_tokens:
-        read //= _BYTES_PER_TOKEN
-    made = plan.tokens.most_new * rows // counted
-    failing = sum(plan.failures.values()) * rows // counted
-    price = setup.job.model.price
-    return {
-        "requests": (rows - failing) * samples,
-        "input_tokens": read,
-        "output_tokens": made,
-        "cost": (read * price.input + made * price.output) / 1e6 if price else None,
-    }
-
-
 def _batches(plan: Plan) -> list[str]:
     batches, limits, origin = plan.batches, plan.engine.limits, plan.setup.loaded.origin
     parts = f"parts of {format_count(plan.setup.job.batching.part_rows, 'row')}"
@@ -302,6 +254,7 @@ def summary(plan: Plan) -> Mapping[str, Any]:
         "rows": setup.survey.rows,
         "rows_counted": plan.rows_counted,
         "tokens": asdict(plan.tokens),
+        "later_turns": asdict(plan.later_turns),
         "cost": planned_cost(plan) if plan.engine.model_lines() else None,
         "batches": asdict(plan.batches),
         "engine": asdict(plan.engine),

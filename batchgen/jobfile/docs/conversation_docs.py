@@ -40,7 +40,9 @@ column `recorded` then has the answer of the data, such as for `evaluate.referen
   part, so that `--shard` and `--ray` work. `--incremental-from` reuses a turn if its conversation up to there is the same.
 - Two models give different answers to a turn, so that the prompts of the turns after it differ: `compare` pairs these with
   `--pair-changed-prompts`.
-- `plan`, `try` and `bench` render later turns as if the earlier answers were empty: token counts are then too low.
+- `try` and `/row` in `chat` hold the conversation; `--row 81` takes all turns of a row, `--row 81/2` those up to the second. `plan` counts each
+  earlier answer with the mean length of this job's answers in earlier runs or of `--measure`, else with `max_new_tokens`, and prints which.
+  `bench` rejects such a job, since its prompts depend on the engine's answers.
 - Turns of one row are not independent of each other: `evaluate.cluster` with the id column of the input makes intervals account for that. Give
   this column another name than `id`: the output has its own column of that name.
 """

@@ -10,9 +10,11 @@ from batchgen.planning.run_time import AnswerWork, TimedWork, count_steps, predi
 from batchgen.progress import format_duration
 from batchgen.records import Request
 from batchgen.run.setup import Setup
+from batchgen.run.timing.later_turns import UnaskedTurns
 from batchgen.run.timing.speed_record import RunSpeed, earlier_speeds
 
 _TOKENS_ONLY = ModelFlops(0.0, 0.0, ())
+_NO_TURNS = UnaskedTurns()
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +27,7 @@ class TimeEstimate:
         new_tokens: of all answers together.
         at_most: whether the lengths of answers are unknown, so that each counts with `max_new_tokens`.
         source: from what it was estimated; or why it was not, and how to get an estimate.
+        answer_tokens: mean of the answers to this job that were measured; None if there are none.
     """
 
     seconds: float | None
@@ -32,6 +35,7 @@ class TimeEstimate:
     new_tokens: int
     at_most: bool
     source: str
+    answer_tokens: float | None = None
 
     def describe(self) -> list[str]:
         """Lines for `plan`."""
@@ -73,7 +77,12 @@ NEVER_RUN = "this model has not run on this machine with these settings; --measu
 
 
 def estimate_time(
-    setup: Setup, requests: Sequence[Request], rows: int, engine: Estimate
+    setup: Setup,
+    requests: Sequence[Request],
+    rows: int,
+    engine: Estimate,
+    *,
+    later: UnaskedTurns = _NO_TURNS,
 ) -> TimeEstimate:
     """Estimate from earlier runs.
 
@@ -82,6 +91,7 @@ def estimate_time(
         requests: those of the first `rows` rows.
         rows: how many of the job's rows were counted.
         engine: what the engine would need.
+        later: which of the requests are asked after answers.
     """
     speeds = earlier_speeds(setup)
     if not speeds:
@@ -94,7 +104,7 @@ def estimate_time(
     timed = [one.timed for one in speeds]
     return predict(
         setup,
-        requests,
+        later.lengthened(requests, lengths.mean if lengths else None),
         rows,
         capacity=Capacity(speeds[-1].rows_at_once, speeds[-1].shares_prompts, device_kind(engine)),
         timed=timed,
@@ -126,7 +136,14 @@ def predict(  # noqa: PLR0913  # what an estimate depends on
     steps = count_steps(answers, round(new), longest, capacity.rows_at_once)
     work = AnswerWork(round(tokens * scale), round(new), steps)
     seconds = predict_seconds(work, timed, capacity.device)
-    return TimeEstimate(seconds, load_seconds, round(new), at_most=lengths is None, source=source)
+    return TimeEstimate(
+        seconds,
+        load_seconds,
+        round(new),
+        at_most=lengths is None,
+        source=source,
+        answer_tokens=lengths.mean if lengths else None,
+    )
 
 
 def device_kind(engine: Estimate) -> Literal["cpu", "cuda"]:

@@ -24,8 +24,10 @@ from batchgen.run.timing.estimate_time import (
     predict,
     prompt_tokens,
 )
+from batchgen.run.timing.later_turns import UnaskedTurns
 
 MEASURED_ROWS = 16
+_NO_TURNS = UnaskedTurns()
 _MOST_ROWS = 64
 _FEW_TOKENS = 8
 _MOST_WORK = 4
@@ -33,12 +35,21 @@ _MOST_WORK = 4
 
 
 def measured_time(
-    setup: Setup, requests: Sequence[Request], rows: int, engine: Estimate
+    setup: Setup,
+    requests: Sequence[Request],
+    rows: int,
+    engine: Estimate,
+    *,
+    later: UnaskedTurns = _NO_TURNS,
 ) -> TimeEstimate:
-    """Load the model, answer `MEASURED_ROWS` rows of all lengths, and estimate; the arguments are those of `estimate_time`."""
-    if not requests:
+    """Load the model, answer `MEASURED_ROWS` rows of all lengths, and estimate; the arguments are those of `estimate_time`.
+
+    Of conversations, first turns are answered; answers to later ones count with the same length.
+    """
+    measurable = later.first_turns(requests)
+    if not measurable:
         return TimeEstimate(0.0, 0.0, 0, at_most=False, source="no row is sent to the model")
-    spread = sort_by_length(requests)
+    spread = sort_by_length(measurable)
     chosen = _evenly(spread, MEASURED_ROWS)
     shares = find_engine(setup.job.model.engine).info.needs == "weights"
     capacity = Capacity(engine.rows_at_once, shares, device_kind(engine))
@@ -57,13 +68,14 @@ def measured_time(
         whole, done = _timed(opened, chosen, capacity)
     lengths = [one.new_tokens for one in done if one.failure is None] or [1]
     count = f"{len(chosen)} rows" if len(chosen) > 1 else "1 row"
+    mean = sum(lengths) / len(lengths)
     return predict(
         setup,
-        requests,
+        later.lengthened(requests, mean),
         rows,
         capacity=capacity,
         timed=[*timed, whole],
-        lengths=AnswerLengths(sum(lengths) / len(lengths), max(lengths)),
+        lengths=AnswerLengths(mean, max(lengths)),
         load_seconds=load_seconds,
         source=f"from {count} generated now",
     )
