@@ -122,6 +122,8 @@ class Request:
             None in requests without a row, such as those of a probe.
         label_tokens: of the labels of a `choice`, each after `token_ids`; then the answer is the most likely label, or a
             sampled one (`structured/label_choice.py`). Empty if it is generated token by token.
+        follows: index of the row with whose prompt and answer this prompt begins, as far as the chat template repeats them.
+        is_followed: whether a request that follows this one is expected; an engine may keep what it computed until then.
     """
 
     index: int
@@ -131,6 +133,8 @@ class Request:
     seed: int
     prompt: Prompt | None = None
     label_tokens: Sequence[Sequence[int]] = ()
+    follows: int | None = None
+    is_followed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +151,7 @@ class Completion:
         seed_honored: False if the answer was sampled without the request's seed, so that it cannot be reproduced.
         input_tokens: of the prompt as the engine counted them; None if they are those of the request.
         output_tokens: new tokens where the engine reports no `token_ids`; None if these count.
-        label_logprobs: of the labels of `Request.label_tokens`, without what continues to a longer label; None if the
-            engine did not compute them.
+        label_logprobs: of the labels of `Request.label_tokens`, without what continues to a longer label; None if not computed.
     """
 
     index: int
@@ -179,10 +182,7 @@ class AnswerDecoder(Protocol):
     def __call__(
         self, token_ids: Sequence[int], prompt: Sequence[int] = (), *, special: bool = False
     ) -> str:
-        """The text that tokens add to a prompt; U+FFFD for bytes that are not a character.
-
-        `special`: special tokens are written by their names, instead of left out.
-        """
+        """The text that tokens add to a prompt; U+FFFD for bytes that are not a character. `special`: with names of special tokens."""
 
     def decode_complete(self, token_ids: Sequence[int], prompt: Sequence[int] = ()) -> str:
         """The same without a character at the end whose last bytes are missing."""

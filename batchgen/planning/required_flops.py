@@ -4,8 +4,8 @@
                                    a token that draws              2 x weights of the head
                                    a token attending to a key      4 x heads x width, summed over layers
 
-Each distinct prompt token counts once, however many prompts share it as a prefix; each new token once; identical greedy
-requests once; padding not at all. Element-wise operations are excluded, as usual. Formula: Chowdhery et al. 2022 (PaLM),
+Each distinct prompt token counts once, however many prompts share it as a prefix; each new token once, also where the next
+turn of a conversation has it in its prompt; identical greedy requests once; padding not at all. Element-wise operations are excluded, as usual. Formula: Chowdhery et al. 2022 (PaLM),
 appendix B.
 """
 
@@ -58,10 +58,11 @@ class ModelFlops:
 
 
 class AnsweredRequest(NamedTuple):
-    """A request and the number of tokens of its answer, at least one."""
+    """A request and the number of tokens of its answer, at least one; `known`: prompt tokens that the turn before it had."""
 
     request: Request
     new_tokens: int
+    known: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +91,11 @@ def measure_useful_work(answers: Iterable[AnsweredRequest], costs: ModelFlops) -
     work = UsefulWork()
     before: Sequence[int] = ()
     # In sorted order, the longest prefix that a prompt shares with any earlier one is shared with its neighbour.
-    for request, new_tokens in sorted(_distinct(answers), key=lambda one: list(one[0].token_ids)):
+    in_order = sorted(_distinct(answers), key=lambda one: list(one.request.token_ids))
+    for request, new_tokens, known in in_order:
         prompt = request.token_ids
-        first, last = common_length(before, prompt), len(prompt) + new_tokens - 1
+        first = max(known, common_length(before, prompt))
+        last = len(prompt) + new_tokens - 1
         # A repeated prompt needs no new logits for its first token.
         draws = new_tokens - (first == len(prompt))
         work += UsefulWork(last - first, costs.flops(first, last, draws=draws))

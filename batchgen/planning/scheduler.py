@@ -14,15 +14,25 @@ before the next one begins, so no row starves.
 
 A prefix that many rows share is computed once, in separate steps before those of its rows. If it does not fit in the arena
 or in memory, its rows run without it.
+
+A row that continues a finished one, such as the next turn of a conversation, runs before the waiting rows, and begins with
+the pages of that one if they are still kept.
 """
 
 from collections import deque
 from collections.abc import Callable, Sequence, Set
 from itertools import chain, islice
 
-from batchgen.planning.pages import Arena, PageAllocator
+from batchgen.planning.pages import Arena, KeptSequences, PageAllocator
 from batchgen.planning.prefill_batch import PrefillBatch, StepLimits, prefix_key
-from batchgen.planning.sequences import Prefix, ScheduledSequence, Segment, Step, StepKind
+from batchgen.planning.sequences import (
+    KeptSequence,
+    Prefix,
+    ScheduledSequence,
+    Segment,
+    Step,
+    StepKind,
+)
 
 ExpectedLength = Callable[[int], int]
 """Expected number of new tokens, from the largest allowed number."""
@@ -45,6 +55,7 @@ class Scheduler:
         self.limits = limits
         self.pages = pages
         self.arena = arena
+        self.kept = KeptSequences(pages, self._detach)
         self.preempted = 0
         self._expected = expected
         self._waiting: deque[ScheduledSequence] = deque()
@@ -72,6 +83,10 @@ class Scheduler:
     def add(self, window: Sequence[ScheduledSequence]) -> None:
         """Add the rows of a window; they run longest first, after all earlier rows."""
         self._waiting.extend(sorted(window, key=lambda row: -(row.prompt + row.limit)))
+
+    def add_next(self, rows: Sequence[ScheduledSequence]) -> None:
+        """Add rows that continue finished ones; they run before all waiting rows, in order."""
+        self._waiting.extendleft(reversed(rows))
 
     def too_large(self) -> list[ScheduledSequence]:
         """Remove and return the next waiting rows while they do not fit even alone, and rejected rows."""
@@ -122,6 +137,11 @@ class Scheduler:
         self.pages.release(row.pages)
         self._detach(row)
 
+    def finish_and_keep(self, row: ScheduledSequence) -> KeptSequence:
+        """Finish a row that another one is expected to continue."""
+        self._running.remove(row)
+        return self.kept.add(row)
+
     def preempt_all(self) -> None:
         """Preempt all rows: free their pages and return them to the queue in order of arrival."""
         started = self._started
@@ -129,6 +149,7 @@ class Scheduler:
         self._running.clear()
         for row in reversed(started):
             self._requeue(row)
+        self.kept.make_room(self.pages.total)
         self._drop_idle_prefixes()
 
     def reject(self, row: ScheduledSequence) -> None:
@@ -150,6 +171,7 @@ class Scheduler:
             self._detach(row)
         for rows in (self._running, self._prefilling, self._waiting, self._rejected):
             rows.clear()
+        self.kept.make_room(self.pages.total)
 
     def _worth_admitting(self) -> bool:
         """Whether enough places are free for a prefill: an eighth of all, or enough for all waiting rows."""
@@ -170,7 +192,7 @@ class Scheduler:
         """Most tokens of a part of the next step: the whole step if it can take all tokens."""
         step = left = self.limits.step_tokens
         for row in chain(self._prefilling, self._waiting):
-            left -= len(row.token_ids) - max(row.cached, row.shared)
+            left -= len(row.token_ids) - row.known
             if left < 0:
                 return max(1, step // self.limits.parts)
         return step
@@ -212,8 +234,11 @@ class Scheduler:
             self._prefixes.append(prefix)
         return True
 
-    def _detach(self, row: ScheduledSequence) -> None:
-        """Remove the prefix of a row; the last user frees its places."""
+    def _detach(self, row: ScheduledSequence | KeptSequence) -> None:
+        """Remove the prefix of a row, whose last user frees its places, and what is kept for the row."""
+        if isinstance(row, ScheduledSequence) and row.kept is not None:
+            self.kept.drop(row.kept)
+            row.kept = None
         if row.prefix is not None:
             row.prefix.users -= 1
             if row.prefix.users == 0:
@@ -242,12 +267,16 @@ class Scheduler:
         needed = self.pages.pages_for(tokens)
         expected = self.pages.pages_for(tokens + min(left, self._expected(row.limit)))
         missing = sum(max(0, one.expected_pages - len(one.pages)) for one in self._started)
-        if needed > self.pages.free or (self.active and expected + missing > self.pages.free):
+        # The pages that are kept for the row are among those that it needs.
+        free = self.pages.free + self.kept.pages
+        if needed > free or (self.active and expected + missing > free):
             return False
         self._waiting.popleft()
         row.expected_pages = expected
-        row.pages.extend(self.pages.allocate(needed))
         row.cached = row.shared
+        self.kept.take(row)
+        self.kept.make_room(needed - len(row.pages))
+        row.pages.extend(self.pages.allocate(needed - len(row.pages)))
         self._prefilling.append(row)
         return True
 
@@ -263,6 +292,7 @@ class Scheduler:
 
     def _grow(self, row: ScheduledSequence) -> bool:
         missing = self.pages.pages_for(row.own + 1) - len(row.pages)
+        self.kept.make_room(missing)
         if missing > self.pages.free:
             return False
         row.pages.extend(self.pages.allocate(missing))

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
-from batchgen.planning.prefixes import find_shared_prefixes
+from batchgen.planning.prefixes import common_length, find_shared_prefixes
 
 
 @dataclass(eq=False, slots=True)
@@ -36,6 +36,37 @@ class Prefix:
 
 
 @dataclass(eq=False, slots=True)
+class KeptSequence:
+    """A finished row whose keys and values are kept for a row that continues it: `pages.KeptSequences`.
+
+    Attributes:
+        token_ids: those with keys and values, prefix included.
+        prompt: number of prompt tokens.
+        prefix: which it holds until a row that continues it does; None afterwards, or without one.
+        pages: of the tokens behind the prefix.
+        reused: number of tokens that the row that continues it does not compute; 0 if it is dropped.
+    """
+
+    token_ids: Sequence[int]
+    prompt: int
+    prefix: Prefix | None
+    pages: list[int]
+    reused: int = 0
+
+    def agrees(self, row: "ScheduledSequence") -> int:
+        """The number of tokens with which the row begins as well, without its last one, whose logits are needed."""
+        return min(common_length(self.token_ids, row.token_ids), len(row.token_ids) - row.draws)
+
+    def reusable(self, row: "ScheduledSequence", cuts: int) -> int:
+        """The number of those tokens whose keys and values have the bits that the row would compute.
+
+        Where a prefill has other last bits than the steps of an answer (`StepLimits.cuts`), those of the prompt up to a cut.
+        """
+        agrees = self.agrees(row)
+        return agrees if cuts == 1 else min(agrees, self.prompt) // cuts * cuts
+
+
+@dataclass(eq=False, slots=True)
 class ScheduledSequence:
     """A row: a prompt and its growing answer.
 
@@ -49,6 +80,7 @@ class ScheduledSequence:
         cached: number of tokens with keys and values, including the prefix.
         pages: of the row's own tokens (`own`: those not in the prefix), in order.
         expected_pages: expected number of pages at its end, as of its admission.
+        kept: what is kept of the row that it continues, until it starts.
     """
 
     number: int
@@ -60,6 +92,7 @@ class ScheduledSequence:
     cached: int = 0
     pages: list[int] = field(default_factory=list)
     expected_pages: int = 0
+    kept: KeptSequence | None = None
 
     @property
     def shared(self) -> int:
@@ -68,6 +101,11 @@ class ScheduledSequence:
     @property
     def pending(self) -> int:
         return len(self.token_ids) - self.cached
+
+    @property
+    def known(self) -> int:
+        """Number of tokens whose keys and values the row has, or will have when it starts."""
+        return max(self.cached, self.shared, self.kept.reused if self.kept else 0)
 
     @property
     def own(self) -> int:

@@ -12,7 +12,7 @@ import pyarrow as pa
 from batchgen.input.sources import Chunk
 from batchgen.output.schema import UnchangedRows
 from batchgen.prompts.render import turn_of
-from batchgen.records import Response, Row
+from batchgen.records import Request, Response, Row
 from batchgen.run.requests import PendingRow
 
 
@@ -93,6 +93,14 @@ class OpenPart:
     def next_turn(self, index: int, sample: int) -> PendingRow | None:
         """The turn after a row, which has a response; None if the conversation ends with it."""
         return self.row(index + 1, sample) if index + 1 in self._later.rows else None
+
+    def in_conversation(self, request: Request) -> Request:
+        """A request with the turns before and after it that are asked of the model."""
+        later, index = self._later.rows, request.index
+        if not later:
+            return request
+        follows = index - 1 if index in later else None
+        return replace(request, follows=follows, is_followed=index + 1 in later)
 
     def restore(self, responses: Iterable[Response]) -> int:
         """Add saved responses and return their number; those to another prompt, or with other settings, are ignored.

@@ -95,9 +95,8 @@ def generate_parts(
         before = work.answered
         for completion in context.budget.limited(engine.generate, work):
             work.add(completion)
-            if (
-                context.should_stop()
-            ):  # looked at after an answer, so that every start saves one at least
+            # Looked at after an answer, so that every start saves one at least.
+            if context.should_stop():
                 return work.sealed
         if not work.following:
             break
@@ -269,6 +268,7 @@ def missing_requests(context: RunContext, part: OpenPart) -> list[Request]:
         for row, sample in part.later_turns()
         if not isinstance(row.decoding, Failure)
     ]
+    requests = list(map(part.in_conversation, requests))
     return sort_by_length(requests) if builder.job.batching.sort == "length" else requests
 
 
@@ -287,7 +287,7 @@ def save_answer(context: RunContext, part: OpenPart, completion: Completion) -> 
         if not isinstance(row.decoding, Failure):
             most, prompt = row.decoding.max_new_tokens, len(row.token_ids)
             context.progress.begin(1, prompt_tokens=prompt, most_new_tokens=most)
-            return [context.request_builder.build_request(row, sample)]
+            return [part.in_conversation(context.request_builder.build_request(row, sample))]
         _save(context, part, context.response_builder.failed_response(row, sample, row.decoding))
         index += 1
     return []

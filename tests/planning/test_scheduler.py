@@ -403,3 +403,117 @@ def test_a_row_that_never_fits_is_removed_and_the_others_run() -> None:
     for step in run.steps():
         assert [row.number for row in step.rows] == [1]
     assert run.ended == [0, 1]
+
+
+@dataclass
+class Talks:
+    """Rows that are continued by others until no turn is `left`."""
+
+    scheduler: Scheduler
+    wanted: list[Wish]
+    left: list[int]
+
+    def run(self, step: Step) -> None:
+        self.scheduler.mark_computed(step)
+        for row in step.rows:
+            row.token_ids.append(7)
+            if len(row.token_ids) - row.prompt == self.wanted[row.number].length:
+                self._end(row)
+
+    def _end(self, row: ScheduledSequence) -> None:
+        self.left[row.number] -= 1
+        if self.left[row.number] == 0:
+            self.scheduler.finish(row)
+            return
+        limit = self.wanted[row.number].limit
+        token_ids = [*row.token_ids, *[8] * limit]
+        kept = self.scheduler.finish_and_keep(row)
+        following = ScheduledSequence(row.number, token_ids, len(token_ids), limit)
+        self.scheduler.kept.assign(following, kept, self.scheduler.limits.cuts)
+        self.scheduler.add_next([following])
+
+
+@settings(max_examples=100)
+@given(
+    wanted=st.lists(wishes(), min_size=1, max_size=12),
+    turns=st.integers(2, 4),
+    limits=st.builds(
+        StepLimits,
+        st.integers(1, 6),
+        st.integers(1, 40),
+        st.integers(1, 3),
+        st.sampled_from([1, 1, 8]),
+    ),
+    pages=st.integers(30, 120),
+    arena=st.integers(0, 20),
+    stop_after=st.one_of(st.none(), st.integers(0, 60)),
+)
+def test_rows_that_continue_others_end_once_and_what_is_kept_costs_no_row_its_pages(
+    wanted: list[Wish],
+    turns: int,
+    limits: StepLimits,
+    pages: int,
+    arena: int,
+    stop_after: int | None,
+) -> None:
+    free = PageAllocator(pages, 4)
+    scheduler = Scheduler(limits, free, Arena(arena), expected=lambda _limit: 0)
+    scheduler.add(rows_of(wanted))
+    talks = Talks(scheduler, wanted, [turns] * len(wanted))
+    run = World(scheduler, {})
+    for number in range(20_000):
+        if number == stop_after:
+            scheduler.abandon()
+        for row in scheduler.too_large():
+            talks.left[row.number] = 0
+        preempted = scheduler.preempted
+        step = scheduler.next()
+        assert scheduler.preempted == preempted or scheduler.kept.pages == 0
+        if step is None:
+            break
+        run.check(step)
+        talks.run(step)
+    assert stop_after is not None or not any(talks.left)
+    assert free.free == pages
+    assert scheduler.arena.allocate(arena) == range(arena)
+
+
+def test_the_next_turn_runs_first_and_computes_what_the_one_before_has_not() -> None:
+    wanted = [Wish(n, 1, 1, 0) for n in (9, 8, 7)]
+    run = world(wanted, StepLimits(1, 64), PageAllocator(64, 4))
+    scheduler, counts = run.scheduler, []
+    for step in run.steps():
+        (segment,) = step.segments
+        row = segment.owner
+        counts.append((row.number, segment.count))
+        if isinstance(row, ScheduledSequence) and len(counts) == 1:
+            scheduler.mark_computed(step)
+            row.token_ids.append(7)
+            kept = scheduler.finish_and_keep(row)
+            following = ScheduledSequence(3, [*row.token_ids, 5, 5], 12, 1)
+            scheduler.kept.assign(following, kept, cuts=1)
+            run.ends[3] = 1
+            scheduler.add_next([following])
+            break
+    for step in run.steps():
+        counts += [(segment.owner.number, segment.count) for segment in step.segments]
+    assert counts == [(0, 9), (3, 3), (1, 8), (2, 7)]
+    assert (scheduler.kept.rows, scheduler.kept.tokens) == (1, 9)
+
+
+def test_the_row_kept_last_is_dropped_first() -> None:
+    pages = PageAllocator(6, 4)
+    scheduler = Scheduler(StepLimits(2, 64), pages, Arena(0), expected=lambda _limit: 0)
+    rows = rows_of([Wish(8, 1, 1, 0), Wish(7, 1, 1, 0)])
+    scheduler.add(rows)
+    step = scheduler.next()
+    assert step is not None
+    scheduler.mark_computed(step)
+    first, second = (scheduler.finish_and_keep(row) for row in rows)
+    following = [ScheduledSequence(n, [9] * (8 - n) + [5], 9 - n, 1) for n in (0, 1)]
+    for row, kept in zip(following, (first, second), strict=True):
+        scheduler.kept.assign(row, kept, cuts=1)
+    scheduler.add([ScheduledSequence(2, [4] * 12, 12, 1)])
+    assert scheduler.next() is not None
+    assert (following[0].known, following[1].known) == (8, 0)
+    assert (first.pages, second.pages, pages.free) == ([0, 1], [], 1)

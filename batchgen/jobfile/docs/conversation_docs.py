@@ -38,6 +38,9 @@ column `recorded` then has the answer of the data, such as for `evaluate.referen
   turns again.
 - Rows in different turns share batches: a turn is handed to the engine as soon as the answer before it is saved. All turns of a row are in one
   part, so that `--shard` and `--ray` work. `--incremental-from` reuses a turn if its conversation up to there is the same.
+- With continuous batching, `transformers` keeps the keys and values of a turn for the next one, which then computes only its own message. They
+  never take memory from rows that run: if those need it, the next turn computes the conversation again, with the same bits
+  where the manifest states that a row that is computed again has them (`engine.batch_invariant_reason`). `engine.continued` counts the turns that began so.
 - Two models give different answers to a turn, so that the prompts of the turns after it differ: `compare` pairs these with
   `--pair-changed-prompts`.
 - `try` and `/row` in `chat` hold the conversation; `--row 81` takes all turns of a row, `--row 81/2` those up to the second. `plan` counts each

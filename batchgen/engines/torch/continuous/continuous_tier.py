@@ -3,7 +3,8 @@
     requests ──window──> rows ──scheduler──> step ──model──> logits ──sampler──> tokens ──builders──> completions
 
 Requests are pulled in windows, so that duplicates and shared prefixes can be found; the next window is pulled when the
-remaining rows no longer fill the batch. `scheduler.py` chooses the rows.
+remaining rows no longer fill the batch. `scheduler.py` chooses the rows. After an answer that a request is expected to
+follow, that request is pulled at once: it begins with the keys and values of the answer's row.
 """
 
 import math
@@ -30,7 +31,7 @@ from batchgen.engines.torch.tier import TierOptions
 from batchgen.planning.pages import Arena, PageAllocator
 from batchgen.planning.prefill_batch import StepLimits
 from batchgen.planning.scheduler import ExpectedLength, Scheduler
-from batchgen.planning.sequences import ScheduledSequence, Step, assign_prefixes
+from batchgen.planning.sequences import KeptSequence, ScheduledSequence, Step, assign_prefixes
 from batchgen.records import Completion, Failure, InFlight, Request
 
 TOO_LARGE = Failure(
@@ -130,6 +131,9 @@ class ContinuousTier:
             expected or self._lengths,
         )
         self._jobs: dict[int, _RowJob] = {}
+        self._kept: dict[tuple[int | None, int], KeptSequence] = {}
+        self._pulled: deque[Request] = deque()
+        self._followed = 0
         self._next_number = 0
         self._counts = {"duplicates": 0, "prefixes": 0}
         self._stepper = StepRunner(backend.workers, self._store, backend.device, self._scheduler)
@@ -140,7 +144,9 @@ class ContinuousTier:
         finally:
             # After a stop: rows of this call must not remain in the next one.
             self._scheduler.abandon()
-            self._jobs.clear()
+            self._followed = 0
+            for rows in (self._jobs, self._kept, self._pulled):
+                rows.clear()
 
     def _steps(self, source: Iterator[Request]) -> Iterator[Completion]:
         while not self._options.should_stop():
@@ -154,6 +160,7 @@ class ContinuousTier:
                 continue
             for job, sampled in self._stepper.compute(step, self._sample):
                 yield from self._add_token(job, sampled)
+            self._pull_following(source)
 
     def in_flight(self) -> InFlight:
         jobs = list(self._jobs.values())
@@ -174,6 +181,8 @@ class ContinuousTier:
             "step_tokens": self._scheduler.limits.step_tokens,
             "workers": self._backend.workers.count,
             "preempted": self._scheduler.preempted,
+            "continued": self._scheduler.kept.rows,
+            "continued_tokens": self._scheduler.kept.tokens,
             **self._stepper.counts,
             **self._counts,
         }
@@ -181,14 +190,20 @@ class ContinuousTier:
     def _pull(self, source: Iterator[Request]) -> None:
         if self._scheduler.waiting + self._scheduler.active >= self._scheduler.limits.rows:
             return
-        requests = list(islice(source, self._shape.window))
-        if not requests:
-            return
-        rows = self._rows(requests)
-        if self._shape.share_prefixes:
-            prompts = [row.token_ids for row in rows]
-            self._counts["prefixes"] += assign_prefixes(rows, prompts, self._counts["prefixes"] + 1)
-        self._scheduler.add(rows)
+        window = self._shape.window
+        requests = [self._pulled.popleft() for _ in range(min(window, len(self._pulled)))]
+        requests += islice(source, window - len(requests))
+        if requests:
+            self._scheduler.add(self._rows(requests))
+
+    def _pull_following(self, source: Iterator[Request]) -> None:
+        """Pull the requests that follow the last answers. Others, where one does not, wait for the next window."""
+        count, self._followed = self._followed, 0
+        requests = list(islice(source, count))
+        following = [one for one in requests if one.follows is not None]
+        self._pulled.extend(one for one in requests if one.follows is None)
+        if following:
+            self._scheduler.add_next(self._rows(following))
 
     def _rows(self, requests: Sequence[Request]) -> list[ScheduledSequence]:
         same: dict[object, _RowJob] = {}
@@ -210,7 +225,23 @@ class ContinuousTier:
             if key is not None:
                 same[key] = job
             rows.append(row)
+        self._assign_prefixes(rows)
         return rows
+
+    def _assign_prefixes(self, rows: Sequence[ScheduledSequence]) -> None:
+        """Have rows begin with what is kept of those that they follow, and the others with prefixes that they share."""
+        for row in rows:
+            keys = [(one.follows, one.sample) for one in self._jobs[row.number].requests]
+            for kept in dict.fromkeys(self._kept.pop(key) for key in keys if key in self._kept):
+                if row.kept is None and row.prefix is None:
+                    self._scheduler.kept.assign(row, kept, self._shape.cuts)
+                else:
+                    self._scheduler.kept.drop(kept)
+        if self._shape.share_prefixes:
+            others = [row for row in rows if row.prefix is None and row.kept is None]
+            prompts = [row.token_ids for row in others]
+            first = self._counts["prefixes"] + 1
+            self._counts["prefixes"] += assign_prefixes(others, prompts, first)
 
     def _sample(self, step: Step, logits: Tensor) -> list[tuple[_RowJob, SampledToken]]:
         jobs = [self._jobs[row.number] for row in step.rows]
@@ -244,12 +275,21 @@ class ContinuousTier:
         )
         if reason is None:
             return
-        self._scheduler.finish(row)
+        self._finish(job)
         self._lengths.add(len(row.token_ids) - row.prompt)
         del self._jobs[row.number]
         done = job.answer.completion(reason)
         for request in job.requests:
             yield replace(done, index=request.index, sample=request.sample)
+
+    def _finish(self, job: _RowJob) -> None:
+        followed = [one for one in job.requests if one.is_followed]
+        if not followed:
+            self._scheduler.finish(job.row)
+            return
+        kept = self._scheduler.finish_and_keep(job.row)
+        self._kept |= {(one.index, one.sample): kept for one in followed}
+        self._followed += len(followed)
 
     def _fail(self, row: ScheduledSequence, failure: Failure) -> Iterator[Completion]:
         for request in self._jobs.pop(row.number).requests:

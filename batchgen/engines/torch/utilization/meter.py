@@ -10,7 +10,7 @@ Shared prefixes and duplicates are found among the requests of a window, as in t
 """
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -18,6 +18,7 @@ from batchgen.engines.label_answer import scored_tokens
 from batchgen.engines.torch.model import LoadedModel
 from batchgen.engines.torch.utilization.flops import TokenCounter, model_flops
 from batchgen.engines.torch.utilization.peak import measure_peak_flops
+from batchgen.planning.prefixes import common_length
 from batchgen.planning.required_flops import (
     AnsweredRequest,
     UsefulWork,
@@ -29,10 +30,13 @@ from batchgen.records import Completion, Request
 
 @dataclass(eq=False, slots=True)
 class _Window:
-    """Requests that are compared with each other. `free`: requests that may still be added."""
+    """Requests that are compared with each other. `free`: requests that may still be added.
+
+    `unanswered`: each with the number of its tokens that the turn before it had.
+    """
 
     free: int
-    unanswered: dict[tuple[int, int], Request] = field(default_factory=dict)
+    unanswered: dict[tuple[int, int], tuple[Request, int]] = field(default_factory=dict)
     answers: list[AnsweredRequest] = field(default_factory=list)
 
 
@@ -47,6 +51,7 @@ class UtilizationMeter:
         self._window = window
         self._open: list[_Window] = []
         self._closed = UsefulWork()
+        self._followed: dict[tuple[int | None, int], Sequence[int]] = {}
         self._seconds = 0.0
 
     @contextmanager
@@ -64,7 +69,9 @@ class UtilizationMeter:
                 self._open.append(_Window(self._window))
             window = self._open[-1]
             window.free -= 1
-            window.unanswered[request.index, request.sample] = request
+            earlier = self._followed.pop((request.follows, request.sample), ())
+            known = common_length(earlier, request.token_ids)
+            window.unanswered[request.index, request.sample] = request, known
         return request
 
     def add_completion(self, completion: Completion) -> None:
@@ -73,11 +80,14 @@ class UtilizationMeter:
             return
         key = completion.index, completion.sample
         window = next(window for window in self._open if key in window.unanswered)
-        request = window.unanswered.pop(key)
+        request, known = window.unanswered.pop(key)
         if completion.token_ids:
             tokens = sum(len(label) - 1 for label in scored_tokens(request)) + 1
             new = tokens if request.label_tokens else len(completion.token_ids)
-            window.answers.append(AnsweredRequest(request, new))
+            window.answers.append(AnsweredRequest(request, new, known))
+            if request.is_followed:
+                # The last token of an answer does not pass through the layers.
+                self._followed[key] = [*request.token_ids, *completion.token_ids[:-1]]
         if not window.free and not window.unanswered:
             self._open.remove(window)
             self._closed += measure_useful_work(window.answers, self._costs)

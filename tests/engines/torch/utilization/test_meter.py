@@ -1,9 +1,12 @@
 """The utilization that an engine reports, compared with counts from requests and completions."""
 
+from collections import deque
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from batchgen.engines.pulled import Pulled
 from batchgen.engines.torch.utilization.flops import model_flops
 from batchgen.planning.required_flops import AnsweredRequest, measure_useful_work
 from batchgen.records import ResolvedDecoding
@@ -54,6 +57,26 @@ def test_prefixes_and_answers_are_counted_per_window() -> None:
     facts: Any = answers.facts()
     assert facts["useful_tokens"] == both.tokens == 2 * 40 + 5 + 4 * 5
     assert facts["useful_flop"] == both.flops
+
+
+def test_without_waste_all_tokens_of_conversations_are_useful() -> None:
+    """The next turns are in windows of their own, and compute only what the turns before them have not."""
+    answers = engine(tiny_model("llama"), max_rows=2, part_rows=2)
+    submitted = requests(prompts(3), SIX)
+    asked = deque(replace(one, index=2 * one.index, is_followed=True) for one in submitted)
+    known = 0
+    for answer in answers.generate(Pulled(lambda: asked.popleft() if asked else None)):
+        if answer.index % 2 == 0:
+            before = submitted[answer.index // 2]
+            ids = [*before.token_ids, *answer.token_ids, 5, 6, 7]
+            known += len(before.token_ids) + 5
+            index = answer.index + 1
+            asked.append(replace(before, index=index, token_ids=ids, follows=answer.index))
+    facts: Any = answers.facts()
+    assert facts["continued_tokens"] == known
+    lengths = [len(one.token_ids) for one in submitted]
+    assert facts["useful_tokens"] == sum_of(lengths, 6) + 3 * (1 + 3 + 5)
+    assert facts["computed_tokens"] == facts["useful_tokens"]
 
 
 def test_unanswered_requests_are_not_counted() -> None:
