@@ -37,7 +37,6 @@ from batchgen.metrics.likelihood_columns import is_model_metric
 from batchgen.models.local_model import find_local_model, find_model
 from batchgen.progress import SILENT, Reporter
 from batchgen.state.likelihood_cache import LikelihoodCache
-from batchgen.state.run_folder import RunFolder
 from batchgen.structured.answer_grammars import AnswerGrammars
 
 
@@ -59,7 +58,7 @@ class ScoringModelOptions:
 
 
 def scoring_passes(
-    folder: RunFolder,
+    cache: LikelihoodCache,
     options: ScoringModelOptions,
     own: ScoringModel | None,
     *,
@@ -71,7 +70,6 @@ def scoring_passes(
 
     Judges with the same model section share an engine. `own` is None where nothing queries the model of the answers.
     """
-    cache = LikelihoodCache(folder)
     engine = _lazy_engine(own, options)
     engines = {} if own is None else {_engine_key(own): engine}
     stop, reporter, choices = options.should_stop, options.reporter, None

@@ -108,7 +108,9 @@ def run(  # noqa: PLR0913  # public: every argument but the job has a default
         identity = run_identity(folder, setup, fresh=start == "fresh", join=home.join)
         upload = _open_upload(home, setup, identity, reporter)
         stopping = StopCondition(stop, deadlines)
-        passes = run_passes(folder, setup, opener, should_stop=stopping, reporter=reporter)
+        passes = run_passes(
+            home, identity.run_id, setup, opener, should_stop=stopping, reporter=reporter
+        )
         if is_complete(folder, identity) and start != "retry-errors":
             return upload(
                 Publication(folder, lock, setup, identity).of_complete_run(

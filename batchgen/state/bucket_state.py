@@ -169,11 +169,15 @@ class BucketPartStore(PartStore):
         try:
             self._bucket.put_new(self._key(part.number), part.path.read_bytes())
         except ConditionFailedError:
-            found = self._bucket.find(self._key(part.number))
-            if found is None:
-                raise _moved(self._url) from None
-            return self._take(part.number, found)
+            return self._take_sealed(part.number)
         return part
+
+    def _take_sealed(self, number: int) -> SealedPart:
+        """Copy a part that is in the bucket."""
+        found = self._bucket.find(self._key(number))
+        if found is None:
+            raise _moved(self._url)
+        return self._take(number, found)
 
     def _take(self, number: int, remote: RemoteObject) -> SealedPart:
         """Replace the local part by the one of the bucket."""

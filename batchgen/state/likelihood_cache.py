@@ -2,15 +2,16 @@
 
     .batchgen/likelihoods/<hash of the queries>-<hash of the file>.parquet      a column for each metric or judge
 
-A file whose content does not match its name is ignored: Parquet's own checksums leave out its footer.
+A file whose content does not match its name is ignored: Parquet's own checksums leave out its footer. Where the parts of a run
+are in object storage, its blocks are there too, under the same names (`SharedBlocks`), and those of the folder are copies.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -32,11 +33,22 @@ LIKELIHOODS = pa.list_(
 """The cell of an answer: an entry for each query. See `metrics/likelihood_columns.py`."""
 
 
+class SharedBlocks(Protocol):
+    """Blocks that the machines of a run share, which have no folder in common."""
+
+    def read(self, key: str) -> tuple[str, bytes] | None:
+        """Name and content of a block; None if there is none."""
+
+    def save(self, name: str, content: bytes) -> None:
+        """Save a block."""
+
+
 @dataclass(frozen=True, slots=True)
 class LikelihoodCache:
     """The cached blocks of one run folder; a key is a hash of a block's queries."""
 
     folder: RunFolder
+    shared: SharedBlocks | None = None
     _used: set[str] = field(default_factory=set)
 
     @property
@@ -46,26 +58,40 @@ class LikelihoodCache:
     def read(self, key: str) -> pa.Table | None:
         """A cached block; None where it is missing or damaged."""
         self._used.add(key)
+        for name, content in self._found(key):
+            if name == _name(key, content):
+                return pq.read_table(pa.BufferReader(content))
+        return None
+
+    def _found(self, key: str) -> Iterator[tuple[str, bytes]]:
+        """Names and contents of the files of a block. One that others share is copied."""
         for path in self._path.glob(f"{key}-*.parquet"):
             try:
                 content = path.read_bytes()
             except OSError:  # an unreadable block is queried again, like a damaged one
                 continue
-            if path.name == _name(key, content):
-                return pq.read_table(pa.BufferReader(content))
-        return None
+            yield path.name, content
+        if self.shared is not None and (found := self.shared.read(key)) is not None:
+            self._write(*found)
+            yield found
 
     def save(self, key: str, columns: Mapping[str, Sequence[Any]]) -> None:
         """Write a block; `columns` are values of the type `LIKELIHOODS`.
 
         Raises:
             ResourceError: the disk is full or failed.
+            BatchgenError: the store of the shared blocks does not answer, or rejects the credentials.
         """
         arrays = {name: pa.array(values, LIKELIHOODS) for name, values in columns.items()}
         buffer = BytesIO()
         pq.write_table(pa.table(arrays), buffer, compression="zstd")
         content = buffer.getvalue()
-        target, scratch = self._path / _name(key, content), self.folder.scratch
+        self._write(_name(key, content), content)
+        if self.shared is not None:
+            self.shared.save(_name(key, content), content)
+
+    def _write(self, name: str, content: bytes) -> None:
+        target, scratch = self._path / name, self.folder.scratch
         with disk_errors("cannot write into", self._path):
             self._path.mkdir(mode=0o700, exist_ok=True)
             write_durably(target, content, scratch=scratch, stage="likelihoods")

@@ -3,7 +3,7 @@
 python -m tests.soak.many_parts FOLDER --parts 5000 --rows 2000 --workers 64
 
 Workers are processes with the claims, members and sealed parts of `--shard any`; the answers of a part are a table that is at hand.
-This process watches as the driver of a Ray cluster does, and replaces workers that die.
+This process watches as the driver of a Ray cluster does, and replaces workers that die. It checks all parts and prints what was seen.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import resource
 import signal
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -192,9 +192,9 @@ def main() -> None:
     load = Load(options.parts, options.rows, options.workers)
     folder = RunFolder(options.folder.absolute())
     found = simulate(folder, load)
-    each = 1000 * found.claim_seconds / max(1, found.claims)
-    sys.stdout.write(f"{found}\na claim: {each:.3f} ms\n")
     check(folder, load)
+    each = 1000 * found.claim_seconds / max(1, found.claims)
+    sys.stdout.write(json.dumps({**asdict(found), "claim_milliseconds": each}) + "\n")
 
 
 if __name__ == "__main__":

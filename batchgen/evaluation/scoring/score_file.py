@@ -18,6 +18,7 @@ from batchgen.metrics.human import HumanOptions
 from batchgen.metrics.likelihood_columns import is_model_metric
 from batchgen.output.publish import Stage, finish_release
 from batchgen.output.score_tables import SCORE_PREFIX
+from batchgen.state.likelihood_cache import LikelihoodCache
 from batchgen.state.lock import hold_lock
 from batchgen.storage.failpoints import arm
 
@@ -60,7 +61,12 @@ def score_file(
         stage = Stage(folder, "zstd", 0o600, {"scored": path.name, "response": response})
         model = model_of_file(options, evaluation)
         passes = scoring_passes(
-            folder, options, model, evaluation=evaluation, origin=origin, schema=joined
+            LikelihoodCache(folder),
+            options,
+            model,
+            evaluation=evaluation,
+            origin=origin,
+            schema=joined,
         )
         answers = StagedAnswers(passes.add_likelihood_columns(tables), own, "file")
         rows = stage_answers(stage, answers, scorer)

@@ -38,6 +38,7 @@ from batchgen.output.published_run import Manifest, PublishedRun
 from batchgen.output.score_tables import SCORE_PREFIX
 from batchgen.progress import Reporter
 from batchgen.records import MetricRow
+from batchgen.state.likelihood_cache import LikelihoodCache
 from batchgen.state.lock import hold_lock
 from batchgen.state.open_folder import open_folder
 from batchgen.state.run_folder import RunFolder
@@ -113,7 +114,7 @@ def score_run(  # noqa: PLR0913  # the arguments of `score` that apply to a run
         )
         evaluation = evaluation.with_judges(judges)
         passes = scoring_passes(
-            target,
+            LikelihoodCache(target),
             options,
             model_of_run(options, loaded, evaluation, manifest=manifest.content),
             evaluation=evaluation,

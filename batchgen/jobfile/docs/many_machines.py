@@ -39,8 +39,9 @@ batchgen run job.yaml --merge         # once: evaluates and publishes, or ends w
 With `output.upload_parts: true`, the machines share a bucket in place of a folder: each needs the input, the model and a folder of its
 own, which may be lost with it. Parts, claims and members are objects, made by conditional puts, and `--merge` runs on any machine, which
 copies all parts. Parts of a machine that vanished are free after two minutes without a sign of life. There, two shards of one
-number, another N and a run without `--shard` at the same time are not noticed: they cost time, and each part is sealed once. Models of an evaluation are queried by `--merge`. After
-it has published, a shard on an empty disk begins a new run: start no shard after it.
+number, another N and a run without `--shard` at the same time are not noticed: they cost time, and each part is sealed once. Results
+of the models of an evaluation are in the bucket too, and `--merge` uses them. After it has published, a shard on an empty disk begins a
+new run: start no shard after it.
 
 On a Ray cluster (`pip install 'batchgen-llm[ray]'` on all nodes), one command starts and watches the workers:
 
@@ -53,8 +54,7 @@ batchgen run job.yaml --ray local --ray-workers 2                  # a cluster o
 - A worker is `run --shard any` in a process on its node: all nodes need the output folder, the input, the model and the working folder
   at the same paths. What is stated above of `any` holds. No row goes through Ray.
 - With `output.upload_parts: true`, nodes need no shared output folder: the parts are in the bucket, and the output folder is one on
-  each node's own disk. Workers find credentials in the environment of `ray start`. The command publishes, and queries the models of the
-  evaluation itself.
+  each node's own disk. Workers find credentials in the environment of `ray start`. The command publishes.
 - A worker or node that dies is replaced while the cluster has room; so is one that Ray takes for dead and that lives. Nodes that
   join during the run get the workers that wait. After three deaths per worker without a sealed part the run ends with 75.
 - The command that is stopped or killed ends its workers; the same command resumes, with or without `--ray`.

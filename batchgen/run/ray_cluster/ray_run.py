@@ -83,7 +83,7 @@ def run_on_ray(  # noqa: PLR0913  # as `run`: every argument but the first three
         deadlines=stopping.deadlines,
         opener=opener,
     )
-    waits = queries_models(loaded.job) and not loaded.job.output.upload_parts
+    waits = queries_models(loaded.job)
     is_resumed = exists(folder.run) and start != "fresh"
     with ExitStack() as connection, ThreadPoolExecutor(1) as thread:
         early = None

@@ -1,7 +1,8 @@
 """A worker on a node of a Ray cluster: an actor that starts `batchgen run JOB --shard any` on its node and waits for it.
 
 The parts are made in a child process: its engine may fork, crash or run out of memory, and the actor still reports the cause.
-It starts with the actor, to import while the driver reads the input, and ends with it. Nothing of a row is sent through Ray.
+It starts with the actor, to import while the driver reads the input, and ends with it. The actor ends when the raylet that started
+it is gone: Ray itself leaves it running when the head node is lost. Nothing of a row is sent through Ray.
 This module imports no Ray.
 """
 
@@ -22,6 +23,11 @@ from batchgen.run.ray_cluster import shard_process
 from batchgen.run.ray_cluster.shard_process import ProcessOrder
 from batchgen.state.run_folder import RunFolder, read_json
 from batchgen.storage.entries import exists
+
+_SECONDS_BETWEEN_LOOKS = 1.0
+"""At the parent of the actor."""
+_SECONDS_TO_STOP = 20.0
+"""For the process to save its answers when the node is lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +74,7 @@ class ShardWorker:
         """Start the process, which imports these modules."""
         # Closed by `run`.
         self._early_messages = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115
+        self._parent = os.getppid()
         self._child = subprocess.Popen(
             [sys.executable, "-m", shard_process.__name__, str(os.getpid()), *modules],
             stdin=subprocess.PIPE,
@@ -91,12 +98,25 @@ class ShardWorker:
                 return WorkerReport(host, int(ExitCode.ENVIRONMENT), problem, log)
             log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             order = ProcessOrder(command.words, str(command.working_folder), str(log))
-            printed, _ = self._child.communicate(order.line())
+            printed = self._wait(order.line())
             early.seek(0)
             if lines := early.read():
                 with log.open("a", encoding="utf-8") as messages:
                     messages.write(lines)
         return WorkerReport(host, self._child.returncode, _error(printed), log)
+
+    def _wait(self, order: str) -> str:
+        """What the process prints until it ends. If the parent of this actor ends first, so do they."""
+        line: str | None = order
+        while True:
+            with suppress(subprocess.TimeoutExpired):
+                return self._child.communicate(line, timeout=_SECONDS_BETWEEN_LOOKS)[0]
+            line = None  # it was sent
+            if os.getppid() != self._parent:
+                self.stop()
+                with suppress(subprocess.TimeoutExpired):
+                    self._child.communicate(timeout=_SECONDS_TO_STOP)
+                os._exit(1)
 
     def stop(self) -> None:
         """Stop the process at its next step; what it has answered is saved."""

@@ -1,6 +1,6 @@
 """What a shard does once its parts are made: query the models of the evaluation about them.
 
-    sealed part ──claim──> queries ──model──> blocks in .batchgen/likelihoods ──> noted as scored
+    sealed part ──claim──> queries ──model──> blocks in .batchgen/likelihoods, or in the bucket ──> noted as scored
 
 Publishing finds the results in the cache, and queries only what is missing there, such as the parts of a shard that was lost.
 """
@@ -14,23 +14,20 @@ from batchgen.fingerprint import fingerprint
 from batchgen.progress import Reporter
 from batchgen.run.setup import Setup
 from batchgen.run.shards.claim_turns import claimed_parts
+from batchgen.run.shards.shard_place import ShardPlace
 from batchgen.run.stop_signals import StopCondition
 from batchgen.state.parts import stream_parts
-from batchgen.state.run_folder import RunFolder
 from batchgen.state.shards.claims import PartClaims
 from batchgen.state.shards.scored_parts import ScoredParts
-from batchgen.state.shards.shared_parts import SharedPartStore
 
 
 @dataclass(frozen=True, slots=True)
 class PartScoring:
     """The queries of one shard. `numbers` are those of its parts; with `claims`, it shares them with the other shards."""
 
-    folder: RunFolder
     setup: Setup
     passes: ScoringPasses
-    store: SharedPartStore
-    name: str
+    place: ShardPlace
     numbers: range
     claims: bool
     expiry: float
@@ -41,7 +38,7 @@ class PartScoring:
         """Query all models about all parts; False if the shard is stopped first."""
         try:
             for passes in self.passes.by_engine():
-                scored = ScoredParts(self.folder, self._key(passes))
+                scored = self.place.scored(self._key(passes))
                 for number in self._turns(scored):
                     self._score(number, passes)
                     scored.note(number)
@@ -50,7 +47,7 @@ class PartScoring:
         return not self.stop()
 
     def _score(self, number: int, passes: Iterable[ScoringPass]) -> None:
-        part = self.store.recorded([number])
+        part = {number: self.place.store.fetch(number)}
         for one in passes:
             one.run_queries(lambda: stream_parts(part))
 
@@ -65,7 +62,7 @@ class PartScoring:
             return (number for number in missing() if not self.stop())
         claims = PartClaims(
             scored.claims,
-            self.name,
+            self.place.name,
             missing=missing,
             is_sealed=scored.is_scored,
             clock=time.monotonic,

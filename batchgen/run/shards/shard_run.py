@@ -52,7 +52,6 @@ from batchgen.state.shards.claims import EXPIRY_SECONDS, PartClaims
 from batchgen.state.shards.members import ShardMember, join
 from batchgen.state.shards.shard import Shard
 from batchgen.state.shards.shard_journal import import_answers, shard_journal
-from batchgen.state.shards.shared_parts import SharedPartStore
 from batchgen.storage.entries import exists
 from batchgen.storage.failpoints import arm
 
@@ -116,7 +115,9 @@ def run_shard(  # noqa: PLR0913  # every argument but the job and the shard has 
         opened = open_journal(
             folder, run_id=identity.run_id, samples=setup.samples, reporter=reporter, path=path
         )
-        passes = run_passes(folder, setup, opener, should_stop=stopping, reporter=reporter)
+        passes = run_passes(
+            home, identity.run_id, setup, opener, should_stop=stopping, reporter=reporter
+        )
         with (
             meet(home, identity.run_id, member, beats) as place,
             opened as journal,
@@ -196,15 +197,10 @@ class _ShardWork:
         )
 
     def _query_models(self, own: range) -> bool:
-        """Query the models of the evaluation about the parts of this shard; False if it is stopped first.
-
-        Where the parts are in a bucket, publishing does that: no other machine sees the results.
-        """
-        if not isinstance(self.place.store, SharedPartStore):
-            return True
+        """Query the models of the evaluation about the parts of this shard; False if it is stopped first."""
         return PartScoring(
-            self.folder, self.setup, self.passes, self.place.store, self.place.name, own,
-            self.shard.claims, self.expiry, self.reporter, self.stop,
+            self.setup, self.passes, self.place, own, self.shard.claims,
+            self.expiry, self.reporter, self.stop,
         ).run()  # fmt: skip
 
     def _record(self, made: MadeParts, facts: Mapping[str, Any]) -> None:

@@ -58,13 +58,24 @@ class SharedBucketParts(BucketPartStore):
         paths = ((number, self._path(number)) for number in numbers)
         return {number: self._recorded(path) for number, path in paths if exists(path)}
 
+    def fetch(self, number: int) -> SealedPart:
+        """A sealed part, of which this machine then has a copy.
+
+        Raises:
+            StateError: it is damaged, or has been deleted, as when the run was published.
+        """
+        if exists(path := self._path(number)):
+            return self._recorded(path)
+        return self._take_sealed(number)
+
 
 @dataclass(frozen=True, slots=True)
 class BucketClaims:
-    """Claims as objects."""
+    """Claims as objects, in the folder `place` of a run."""
 
     state: BucketState
     run_id: str
+    place: str = "claims"
 
     def is_claimed(self, part: int) -> bool:
         return self.state.bucket.find(self._key(part, 0)) is not None
@@ -87,7 +98,7 @@ class BucketClaims:
         return None if content is None or content.get("ended") else int(content["beat"])
 
     def _key(self, part: int, claim: int) -> str:
-        return self.state.url.child(f"{self.run_id}/claims/{part:05d}.{claim}").key
+        return self.state.url.child(f"{self.run_id}/{self.place}/{part:05d}.{claim}").key
 
 
 @dataclass(slots=True)

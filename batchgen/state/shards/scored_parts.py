@@ -9,18 +9,36 @@ published is queried then.
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from batchgen.state.run_folder import RunFolder
-from batchgen.state.shards.claims import FolderClaims
+from batchgen.state.shards.claims import ClaimStore, FolderClaims
 from batchgen.storage.durable import disk_errors
 from batchgen.storage.entries import exists, list_folder
 
 _ENDING = ".scored"
 
 
-@dataclass(frozen=True, slots=True)
-class ScoredParts:
+class ScoredParts(Protocol):
     """The notes of one model."""
+
+    @property
+    def claims(self) -> ClaimStore:
+        """Which worker queries the model about which part."""
+
+    def numbers(self) -> set[int]:
+        """The parts that need no queries any more."""
+
+    def is_scored(self, part: int) -> bool:
+        """Whether a part is one of them."""
+
+    def note(self, part: int) -> None:
+        """Note that all results about a part are cached."""
+
+
+@dataclass(frozen=True, slots=True)
+class FolderScoredParts:
+    """Notes in the run's folder."""
 
     folder: RunFolder
     key: str
@@ -40,7 +58,6 @@ class ScoredParts:
         return exists(self._note(part))
 
     def note(self, part: int) -> None:
-        """Note that all results about a part are cached."""
         note = self._note(part)
         with disk_errors("cannot create", note):
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)

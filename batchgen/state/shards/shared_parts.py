@@ -38,3 +38,7 @@ class SharedPartStore(PartStore):
     def recorded(self, numbers: Iterable[int]) -> dict[int, SealedPart]:
         """Sealed parts as they were recorded when they were sealed; they are not read."""
         return {number: self._recorded(self._path(number)) for number in numbers}
+
+    def fetch(self, number: int) -> SealedPart:
+        """A sealed part, as it was recorded when it was sealed."""
+        return self._recorded(self._path(number))

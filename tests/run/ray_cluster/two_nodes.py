@@ -16,7 +16,7 @@ def main() -> None:
     from ray.cluster_utils import Cluster
 
     os.environ["RAY_DISABLE_MEMORY_MONITOR"] = "1"  # other tests fill the memory of the machine
-    options = {"num_cpus": 2, "object_store_memory": STORE_BYTES, "include_dashboard": False}
+    options = {"num_cpus": 1, "object_store_memory": STORE_BYTES, "include_dashboard": False}
     cluster = Cluster(initialize_head=True, head_node_args=options)
     add_node(cluster)
     sys.stdout.write(f"{cluster.address}\n")
@@ -29,7 +29,7 @@ def main() -> None:
 
 
 def add_node(cluster: Any) -> Any:
-    return cluster.add_node(num_cpus=2, object_store_memory=STORE_BYTES)
+    return cluster.add_node(num_cpus=1, object_store_memory=STORE_BYTES)
 
 
 def lose_raylet(cluster: Any) -> None:

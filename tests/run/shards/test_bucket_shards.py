@@ -13,7 +13,9 @@ import polars as pl
 import pytest
 
 from batchgen.__main__ import call
+from batchgen.engines.engine_registry import open_engine
 from batchgen.errors import BatchgenError, StateError, UsageError
+from batchgen.evaluation.model_queries.scoring_model import EngineOpener
 from batchgen.jobfile.load import LoadedJob, load_job
 from batchgen.run.result import RunResult
 from batchgen.run.run import run
@@ -26,6 +28,7 @@ from batchgen.state.shards.shard import Shard, parse_shard
 from batchgen.storage.failpoints import VARIABLE
 from tests.conftest import MakeJob
 from tests.object_store import FaultyStore, Rule
+from tests.run.shards.counted_models import JUDGED, CountedModels, cached_results
 
 ROWS = [{"q": f"row {n}"} for n in range(40)]
 STATE = "pub/.batchgen/"
@@ -43,9 +46,10 @@ def on(machine: str, job: Path, *overrides: str) -> LoadedJob:
     return load_job(job, overrides=[f"output.path={machine}", *overrides])
 
 
-def merge(job: Path, *overrides: str) -> RunResult:
-    loaded = on(MERGER, job, *overrides)
-    return run(loaded, executor=NoExecutor(RunFolder(Path(loaded.job.output.path))))
+def merge(job: Path, models: EngineOpener = open_engine) -> RunResult:
+    loaded = on(MERGER, job)
+    executor = NoExecutor(RunFolder(Path(loaded.job.output.path)))
+    return run(loaded, executor=executor, opener=models)
 
 
 def check(job: Path, store: FaultyStore) -> dict[str, Any]:
@@ -132,6 +136,60 @@ def test_a_merge_names_what_is_missing(job: Path, object_store: FaultyStore) -> 
     assert "4 of 8 parts are missing (1, 3, 5, 7)" in merge(job).why_stopped
     run_shard(on("machine", job), Shard(1, 2))
     check(job, object_store)
+
+
+@pytest.fixture
+def judged(make_job: MakeJob, object_store: FaultyStore) -> Path:
+    """A job whose evaluation queries models."""
+    output = {"path": "out", "upload": object_store.address("pub"), "upload_parts": True}
+    rows = [{**row, "ref": "row"} for row in ROWS]
+    return make_job(rows, output=output, batching={"part_rows": 5}, evaluate=JUDGED)
+
+
+def scores(run_folder: Path) -> pl.DataFrame:
+    return pl.read_parquet(run_folder / "scores.parquet")
+
+
+@pytest.fixture
+def queried(judged: Path) -> int:
+    """The number of queries of one process, whose run is in the folder `whole`."""
+    models = CountedModels()
+    alone = ["output.path=whole", "output.upload=null", "output.upload_parts=false"]
+    run(load_job(judged, overrides=alone), opener=models)
+    return models.queried
+
+
+@pytest.mark.parametrize("shards", [["any", "any"], ["1/2", "0/2"]])
+def test_shards_query_the_models_and_a_merge_queries_nothing(
+    judged: Path, queried: int, object_store: FaultyStore, shards: list[str]
+) -> None:
+    workers, last = CountedModels(), CountedModels()
+    for number, shard in enumerate(shards):
+        made = run_shard(on(f"machine-{number}", judged), parse_shard(shard), opener=workers)
+        assert made.outcome == "sealed"
+    assert workers.queried == queried
+    done = merge(judged, last)
+    assert (done.outcome, last.queried, last.opened) == ("done", 0, [])
+    assert scores(done.folder.path).equals(scores(judged.parent / "whole"))
+    assert [key for key in object_store.listing() if key.startswith(STATE)] == []
+
+
+@pytest.mark.soak
+def test_results_of_a_machine_that_vanished_while_it_queried_are_used(
+    judged: Path, queried: int, object_store: FaultyStore
+) -> None:
+    """Another machine queries the models about its parts too, of which it has no copy."""
+    command = [sys.executable, "-m", "batchgen", "run", str(judged), "--shard", "any", "--quiet"]
+    killed = os.environ | {VARIABLE: "likelihoods.before_rename:4"}
+    assert subprocess.run(command, env=killed, check=False, cwd=judged.parent).returncode == -9
+    saved = cached_results(judged.parent / "out" / ".batchgen")
+    assert len(keys(object_store, ".parquet")) == 3
+    spare, last = CountedModels(), CountedModels()
+    assert run_shard(on("spare", judged), Shard(), opener=spare, expiry=2.0).outcome == "sealed"
+    assert spare.queried == queried - saved
+    done = merge(judged, last)
+    assert (done.outcome, last.queried) == ("done", 0)
+    assert scores(done.folder.path).equals(scores(judged.parent / "whole"))
 
 
 def test_others_are_refused_by_name(job: Path, object_store: FaultyStore) -> None:
