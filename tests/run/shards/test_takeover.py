@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -28,8 +28,11 @@ from tests.soak.harness import Spawner
 
 OF_THE_RUN = ("run_id", "created_at")
 EXPIRY = 3.0
-IN_A_SHARD = [p for p in POINTS if p.split(".")[0] in ("run", "job", "journal", "part", "record")]
-QUICK = ("run.before_rename", "part.after_link", "claim.before_link", "claim.after_link")
+_BEGINS = [p for p in POINTS if p.split(".")[0] in ("job", "run")]
+_MAKES_PARTS = [p for p in POINTS if p.split(".")[0] in ("journal", "part", "record")]
+IN_A_SHARD = (*SHARD_POINTS[:3], *_BEGINS, *SHARD_POINTS[3:], *_MAKES_PARTS)
+"""In the order of a shard's first start."""
+QUICK = ("run.before_rename", "claim.before_link", "claim.after_link", "part.after_link")
 
 Start = Callable[..., subprocess.Popen[bytes]]
 
@@ -132,9 +135,9 @@ def test_random_kills_of_shards_lose_nothing(job: Path, start: Start) -> None:
     kills = 0
     until = time.monotonic() + 240
     while any(process.poll() is None for process in running) and time.monotonic() < until:
-        time.sleep(chance.uniform(0.5, 3.0))
+        time.sleep(chance.uniform(0.3, 1.5))
         at = chance.randrange(3)
-        if running[at].poll() is None and kills < 8:
+        if running[at].poll() is None and kills < 5:
             running[at].send_signal(signal.SIGKILL)
             running[at].wait()
             kills += 1
@@ -154,22 +157,22 @@ def spawner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Spawner]:
 
 
 @pytest.mark.parametrize(
-    "point",
-    [
-        pytest.param(p, marks=() if p in QUICK else pytest.mark.soak)
-        for p in (*IN_A_SHARD, *SHARD_POINTS)
-    ],
+    "points", [QUICK, pytest.param(IN_A_SHARD, marks=pytest.mark.soak)], ids=["some", "all"]
 )
-def test_a_shard_killed_at_any_named_point_loses_nothing(
-    job: Path, spawner: Spawner, point: str
+def test_a_shard_that_is_killed_at_one_named_point_after_another_loses_nothing(
+    make_job: Callable[..., Path], spawner: Spawner, points: Sequence[str]
 ) -> None:
-    # Answers are committed where a part stays unfinished: a worker that claims parts begins none once its time is over.
-    is_stopped = point.endswith("_commit")
-    shard = ("run", str(job), "--shard", "0/1" if is_stopped else "any", "--quiet")
-    stopped = ("--set", "run.max_runtime=0s") if is_stopped else ()
-    ended = spawner.run([*shard, *stopped], env={VARIABLE: point})
-    assert ended.killed, ended.output
-    ended = spawner.run(shard)
+    """Each start is killed at the next point of a shard's way, and the start after it resumes."""
+    rows = [{"q": f"question {n} " + "x" * (n % 9)} for n in range(2 * len(points))]
+    job = make_job(rows, batching={"part_rows": 2})
+    for point in points:
+        # Answers are committed where a part stays unfinished: a worker that claims parts begins none once its time is over.
+        is_stopped = point.endswith("_commit")
+        shard = ("run", str(job), "--shard", "0/1" if is_stopped else "any", "--quiet")
+        stopped = ("--set", "run.max_runtime=0s") if is_stopped else ()
+        ended = spawner.run([*shard, *stopped], env={VARIABLE: point})
+        assert ended.killed, f"{point}: {ended.output}"
+    ended = spawner.run(["run", str(job), "--shard", "any", "--quiet"])
     assert ended.code == 0, ended.output
     ended = spawner.run(["run", str(job), "--merge", "--quiet"], env={VARIABLE: "manifest.half"})
     assert ended.killed, ended.output
