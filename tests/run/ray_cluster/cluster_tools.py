@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import polars as pl
 
@@ -31,6 +32,8 @@ WORKERS = 2
 OF_THE_RUN = ("run_id", "created_at")
 SETTINGS = {"RAY_worker_niceness": "0", "RAY_gcs_rpc_server_reconnect_timeout_s": "10"}
 """Ray lowers the priority of workers, to which other tests would then leave no time, and waits for a lost head node for 60 s."""
+_MARK = "BATCHGEN_TEST_CLUSTER"
+"""Variable in the environment of a cluster's processes."""
 _SECONDS_TO_WAIT = 120.0
 
 
@@ -38,13 +41,14 @@ class TwoNodes:
     """A cluster; see two_nodes.py."""
 
     def __init__(self) -> None:
+        self._mark = f"{_MARK}={uuid4().hex}"
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.run.ray_cluster.two_nodes"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             cwd=ROOT,
-            env=os.environ | SETTINGS,
+            env=os.environ | SETTINGS | {_MARK: self._mark.partition("=")[2]},
         )
         self.address = self._line()
 
@@ -58,6 +62,19 @@ class TwoNodes:
     def lose_head(self) -> None:
         """Kill the node that holds the cluster together."""
         self._do("lose the head")
+
+    def actors(self) -> list[int]:
+        """Processes of Ray's workers that make parts; those of another cluster of this machine are left out."""
+        found = []
+        for entry in Path("/proc").iterdir():
+            with suppress(OSError):
+                if (
+                    entry.name.isdigit()
+                    and (entry / "cmdline").read_bytes().startswith(b"ray::ShardWorker")
+                    and self._mark.encode() in (entry / "environ").read_bytes().split(b"\0")
+                ):
+                    found.append(int(entry.name))
+        return found
 
     def _do(self, command: str) -> None:
         assert self._process.stdin is not None
@@ -172,18 +189,6 @@ def wait_until_none_lives(folder: RunFolder) -> None:
     wait_until(
         lambda: not any(one.is_alive for one in members(folder)), "workers outlive their driver"
     )
-
-
-def actors() -> list[int]:
-    """Processes of Ray's workers that make parts."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        with suppress(OSError):
-            if entry.name.isdigit() and (entry / "cmdline").read_bytes().startswith(
-                b"ray::ShardWorker"
-            ):
-                found.append(int(entry.name))
-    return found
 
 
 def kill_a_process(folder: RunFolder) -> None:

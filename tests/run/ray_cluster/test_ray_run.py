@@ -27,7 +27,6 @@ from tests.run.ray_cluster.cluster_tools import (
     WORKERS,
     Gate,
     TwoNodes,
-    actors,
     alone,
     check_rows,
     finish,
@@ -69,16 +68,22 @@ def test_kills_of_workers_and_nodes_lose_no_row_and_double_none(
     folder = RunFolder(job.parent / "out")
 
     def kill_a_worker() -> None:
-        os.kill(actors()[0], signal.SIGKILL)
+        os.kill(cluster.actors()[0], signal.SIGKILL)
 
     def kill_a_node() -> None:
         cluster.lose_raylet()
-        for process in actors():
+        for process in cluster.actors():
             with suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
 
+    def kill_a_raylet() -> None:
+        cluster.lose_raylet()
+
+    def kill_process() -> None:
+        kill_a_process(folder)
+
     driver = start(job, cluster)
-    for kill in (lambda: kill_a_process(folder), kill_a_worker, cluster.lose_raylet, kill_a_node):
+    for kill in (kill_process, kill_a_worker, kill_a_raylet, kill_a_node):
         sealed = sealed_parts(folder)
         gate.let_parts_pass(1)
         wait_for_parts(folder, sealed + 1)
