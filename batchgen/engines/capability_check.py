@@ -78,11 +78,15 @@ def _top_logprob_problems(decoding: Decoding, info: EngineInfo) -> Iterator[Prob
     yield Problem("decoding.logprobs", message, hint)
 
 
+_CLOSE = 0.75
+"""As difflib measures it. Names of other programs reach 0.6: tensorrt and transformers, ollama and vllm."""
+
+
 def _model_problems(job: Job, spec: ModelSpec, key: str) -> list[Problem]:
     if (entry := ENGINES.get(spec.engine)) is None:
-        near = get_close_matches(spec.engine, ENGINES, n=1)
+        near = get_close_matches(spec.engine, ENGINES, n=1, cutoff=_CLOSE)
         guess = f"Did you mean {near[0]}? " if near else ""
-        hint = f"{guess}The engines are: {', '.join(ENGINES)}."
+        hint = f"{guess}The engines are: {', '.join(ENGINES)}. Any server with OpenAI's HTTP API is engine openai."
         return [Problem(f"{key}.engine", f"unknown engine {spec.engine!r}", hint)]
     unsupported = OPTIONS - entry.info.options
     problems = [

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 
 import yaml
 
@@ -39,9 +40,13 @@ class JobText:
 
     @property
     def name(self) -> str:
-        """The name of the job, made from that of the table."""
-        stem = re.sub(r"[^\w.-]+", "-", self.profile.path.stem).strip("-._")
-        return stem[:64] or "job"
+        """The name of the job: that of its file, if the user chose one, else that of the table.
+
+        Two jobs of one table then write to two folders.
+        """
+        given = Path(self.job_file).stem
+        stem = self.profile.path.stem if given == "job" else given
+        return re.sub(r"[^\w.-]+", "-", stem).strip("-._")[:64] or "job"
 
     def render(self) -> str:
         """The file's content."""

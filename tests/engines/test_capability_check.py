@@ -157,7 +157,7 @@ def test_all_errors_are_reported_at_once_with_their_lines(
         assert f"job.yaml:{lines.index(text) + 1}:" in shown
         assert f"{key} {message}" in shown or f"{key}: {message}" in shown
     assert (
-        "Did you mean echo? The engines are: transformers, echo, openai, openvino, vllm, bare, seedless."
+        "Did you mean echo? The engines are: transformers, echo, openai, openvino, vllm, bare, seedless. "
         in shown
     )
     assert "'unknown'" in shown
@@ -171,6 +171,17 @@ def test_an_unknown_engine_is_an_error_of_the_job(make_job: MakeJob, start: Any)
     assert problem.key == "model.engine"
     assert problem.line == 1 + [*make_job().read_text().splitlines()].index("  engine: echo")
     assert problem.hint.startswith("Did you mean transformers? ")
+
+
+@pytest.mark.parametrize("engine", ["tensorrt", "ollama", "sglang", "hf"])
+def test_the_name_of_another_program_is_not_a_misspelt_engine(
+    make_job: MakeJob, engine: str
+) -> None:
+    with pytest.raises(JobFileError) as caught:
+        plan(load_job(make_job(model={"engine": engine})))
+    (problem,) = caught.value.problems
+    assert problem.hint.startswith("The engines are: transformers, echo, ")
+    assert problem.hint.endswith("Any server with OpenAI's HTTP API is engine openai.")
 
 
 @pytest.mark.parametrize(

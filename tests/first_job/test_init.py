@@ -73,6 +73,20 @@ def test_labels_become_the_form_of_the_answer(init: Init) -> None:
     assert set(answers()["response"]) <= {"emergency", "routine", "urgent"}
 
 
+def test_jobs_of_one_table_have_folders_of_their_own(init: Init, tmp_path: Path) -> None:
+    """One of each kind, from a table in GB18030; each of them runs."""
+    turns = json.dumps(["什么是茶？", "和咖啡有什么不同？"], ensure_ascii=False).replace('"', '""')
+    lines = [f'{n},第{n}件事是什么？,"{turns}",答案{n}' for n in range(9)]
+    table = "\n".join(["编号,问题,提问,参考答案", *lines])
+    (tmp_path / "工单.csv").write_bytes(table.encode("gb18030"))
+    folders = {"job": "工单", "evaluation": "evaluation", "conversation": "conversation"}
+    for name, folder in folders.items():
+        kind = ["-t", name if name != "job" else "content"]
+        assert init("工单.csv", *kind, "-o", f"{name}.yaml")[0] == 0
+        assert call(["run", f"{name}.yaml", *ECHO]) == 0
+        assert (tmp_path / "out" / folder / "manifest.json").exists()
+
+
 def test_a_table_in_gb18030_with_chinese_columns(init: Init, tmp_path: Path) -> None:
     lines = [
         "编号;用户 问题;标准答案",

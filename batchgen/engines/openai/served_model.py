@@ -197,7 +197,8 @@ def _ready_reply(connection: HttpConnection) -> HttpReply:
         reply = connection.send("GET", "/models")
     except ConnectionLostError as error:
         if error.hopeless:
-            raise ModelError(f"{connection.url}: {error.why}", hint=_SCHEME_HINT) from error
+            hint = error.hint or _SCHEME_HINT
+            raise ModelError(f"{connection.url}: {error.why}", hint=hint) from error
         raise NotReadyError(error.why, answers=False) from error
     if judge_reply(reply) in ("busy", "away", "broken") and not reply.is_page:
         raise NotReadyError(f"HTTP {reply.status}", answers=True)

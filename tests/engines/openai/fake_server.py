@@ -3,6 +3,7 @@
 import itertools
 import json
 import socket
+import ssl
 import threading
 import time
 from collections import Counter
@@ -165,6 +166,7 @@ class FakeServer:
     listed: int = 0
     shows: Mapping[str, Callable[[dict[str, Any]], object]] = field(default_factory=dict)
     probe_seconds: float = 0.0
+    tls: ssl.SSLContext | None = None
     own_form: Sent = field(default_factory=lambda: answer("x", finish="length"))
     seen: Counter[str] = field(default_factory=Counter)
     bodies: list[dict[str, Any]] = field(default_factory=list)
@@ -177,7 +179,7 @@ class FakeServer:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/v1"
+        return f"{'https' if self.tls else 'http'}://127.0.0.1:{self.port}/v1"
 
     def start(self) -> None:
         owner = self
@@ -186,6 +188,8 @@ class FakeServer:
             server_of = owner
 
         self._http = _Http(("127.0.0.1", self.port), Handler)
+        if self.tls is not None:
+            self._http.socket = self.tls.wrap_socket(self._http.socket, server_side=True)
         self.port = self._http.server_address[1]
         serve = self._http.serve_forever
         threading.Thread(target=serve, args=(0.01,), daemon=True).start()

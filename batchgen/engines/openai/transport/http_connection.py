@@ -42,14 +42,16 @@ class HttpReply:
 class ConnectionLostError(Exception):
     """There is no complete answer.
 
-    `sent`: the server had the request, so that the request may be the cause; `hopeless`: waiting does not help.
+    `sent`: the server had the request, so that the request may be the cause; `hopeless`: waiting does not help; `hint`: what
+    does, where that is known.
     """
 
-    def __init__(self, why: str, *, sent: bool, hopeless: bool = False) -> None:
+    def __init__(self, why: str, *, sent: bool, hopeless: bool = False, hint: str = "") -> None:
         super().__init__(why)
         self.why = why
         self.sent = sent
         self.hopeless = hopeless
+        self.hint = hint
 
 
 @dataclass(slots=True)
@@ -155,7 +157,8 @@ class HttpConnection:
         self.close()
         hopeless = isinstance(error, ssl.SSLError | socket.gaierror)
         hopeless = hopeless and getattr(error, "errno", None) != socket.EAI_AGAIN
-        return ConnectionLostError(_reason(error), sent=sent, hopeless=hopeless)
+        hint = certificate_hint(error) if isinstance(error, ssl.SSLCertVerificationError) else ""
+        return ConnectionLostError(_reason(error), sent=sent, hopeless=hopeless, hint=hint)
 
 
 def _whole_body(reply: http.client.HTTPResponse, until: float) -> bytes:
@@ -179,7 +182,6 @@ def _whole_body(reply: http.client.HTTPResponse, until: float) -> bytes:
 CLOSED = "the connection was closed"
 """Why there is no answer; also of a server that expects https."""
 _REASONS: tuple[tuple[type[Exception], str], ...] = (
-    (ssl.SSLCertVerificationError, "the server's certificate is not valid"),
     (ssl.SSLError, "the server does not speak TLS on this port"),
     (TimeoutError, "timeout"),
     (socket.gaierror, "the host name is unknown"),
@@ -192,6 +194,26 @@ _REASONS: tuple[tuple[type[Exception], str], ...] = (
 
 def _reason(error: Exception) -> str:
     """The error in a few words, without text that a server sent."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"the server's certificate is not trusted: {error.verify_message.rstrip('.')}"
     known = (words for kind, words in _REASONS if isinstance(error, kind))
     other = error.strerror if isinstance(error, OSError) else None
     return next(known, other or "the answer cannot be read")
+
+
+_OUTDATED = (9, 10)
+"""OpenSSL's verify codes of a certificate that is not valid yet, and of one that has expired."""
+_OTHER_HOST = (62, 63, 64)
+"""Of a certificate of another host or address."""
+
+
+def certificate_hint(error: ssl.SSLCertVerificationError) -> str:
+    """What to do about a certificate that OpenSSL rejects."""
+    if error.verify_code in _OUTDATED:
+        return "Renew the server's certificate, and check the date of this machine."
+    if error.verify_code in _OTHER_HOST:
+        return "Write base_url with a host that the certificate names."
+    return (
+        "Set SSL_CERT_FILE to a PEM file with the certificate of the server or of its issuer: "
+        "SSL_CERT_FILE=server.pem batchgen …"
+    )
