@@ -69,7 +69,7 @@ What bounds a very large run, such as one of a billion rows, and what to do:
 | a part has a file, a record and, with `any`, a claim | `batching.part_rows: 65536`: 15,259 parts in place of 488,282. A worker lists them twice, not once a part |
 | one process (`--merge`, `run`) reads, scores and writes all rows, with about 1 kB of memory a part; with judges and model metrics, it tokenizes all queries | with judges and model metrics, score a sample of the rows in a run of its own |
 | one published file | `output.layout: parts` publishes a folder, with one file a part; readers open it as one table |
-| the manifest lists each file in about 200 bytes; manifests of manifests are not supported | larger parts, as above |
+| the manifest lists each file in 181 bytes. With 500,000 files it has 86 MiB: publishing takes 230 s of processor time and 1.3 GiB of memory, reading it 5 s and 0.6 GiB | larger parts, as above: the manifest has 3 MiB; it is not divided |
 | the check of ids keeps 8 bytes a row in memory, in the first shard | a job for each block of input files |
 | the input is read by one process before the first row (1.7 million short rows a second from Parquet) | files in Parquet; the other shards do not read it again |
 
