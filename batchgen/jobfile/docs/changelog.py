@@ -14,7 +14,7 @@ CHANGELOG = """
 - **Pages**: `batchgen report`, `compare` of several runs, `history`, `review`, with Markdown and JUnit for CI.
 - **Feedback**: `batchgen feedback` imports, measures and exports what people think of answers.
 - **Prompts**: `run --matrix` and `input.cross` try combinations.
-- **Conversations**: `prompt.turns`, `input.columns.turns` and `prompt.replay: recorded` ask the turns of a row one after the other.
+- **Conversations**: `prompt.turns`, `input.columns.turns` and `prompt.replay: recorded` ask the turns of a row one after the other. A turn computes only what the turn before it has not.
 - **First hour**: `init`, `doctor`, `completion`, an introduction in Chinese (README.zh.md); `batchgen.generate` in Python.
 - **Time**: `plan` estimates how long a run takes, from earlier runs on this machine or with `--measure`; the bar's estimate counts tokens.
 - `Plan`, `RunResult` and `Comparison` show the summary of the command line, by `print` and in notebooks.

@@ -41,6 +41,8 @@ column `recorded` then has the answer of the data, such as for `evaluate.referen
 - With continuous batching, `transformers` keeps the keys and values of a turn for the next one, which then computes only its own message. They
   never take memory from rows that run: if those need it, the next turn computes the conversation again, with the same bits
   where the manifest states that a row that is computed again has them (`engine.batch_invariant_reason`). `engine.continued` counts the turns that began so.
+  On the 80 conversations of MT-Bench (two turns of at most 64 new tokens, demo model, float32), prompts take 8,945 computed tokens instead of 19,971,
+  and all rows are the same.
 - Two models give different answers to a turn, so that the prompts of the turns after it differ: `compare` pairs these with
   `--pair-changed-prompts`.
 - `try` and `/row` in `chat` hold the conversation; `--row 81` takes all turns of a row, `--row 81/2` those up to the second. `plan` counts each
