@@ -4,6 +4,7 @@ A thread updates them, so that elapsed time, tokens and rows in flight are shown
 """
 
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -21,6 +22,8 @@ FIRST_LINE_SECONDS = 10.0
 _UPDATE_SECONDS = 1.0
 _ROW_BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{left}, {rate_fmt}{postfix}]"
 """As of tqdm, whose own estimate counts rows."""
+_WIDE = 100
+"""Columns of a terminal with space for rows a second and the number of tokens; tqdm cuts the end of a longer line."""
 
 _updating = Lock()
 """Held while a thread updates what is shown: a process that forks must not inherit a lock of the stream."""
@@ -267,10 +270,13 @@ class RowBar(RowProgress):
     def update(self) -> None:
         """Draw the bar with the elapsed time and what is in flight."""
         failed = [f"{self._counts.failed:,} failed"] if self._counts.failed else []
-        shown = [*self._counts.work(self._unit), *failed]
+        *in_flight, tokens, rate = self._counts.work(self._unit)
+        wide = shutil.get_terminal_size().columns >= _WIDE
+        shown = [*failed, rate, *in_flight, *([tokens] if wide else [])]
         left = self._counts.seconds_left
         remaining = "?" if left is None else tqdm.format_interval(left)
-        self._bar.bar_format = _ROW_BAR.replace("{left}", remaining)
+        shape = _ROW_BAR.replace("{left}", remaining)
+        self._bar.bar_format = shape if wide else shape.replace(", {rate_fmt}", "")
         self._bar.set_postfix_str(", ".join(shown), refresh=False)
         self._bar.refresh()
 

@@ -9,9 +9,10 @@ import time
 from pathlib import Path
 
 import pytest
+from tqdm import tqdm
 
 from batchgen import progress
-from batchgen.progress import SILENT, ConsoleReporter, RowLines
+from batchgen.progress import SILENT, ConsoleReporter, RowBar, RowLines
 from batchgen.records import InFlight
 from batchgen.work_left import RowCounts
 
@@ -120,7 +121,7 @@ def test_the_thread_updates_a_run_that_is_silent(monkeypatch: pytest.MonkeyPatch
             while "6 rows in flight" not in stream.getvalue() and time.monotonic() < deadline:
                 time.sleep(0.01)
     assert "6 rows in flight · 1,234 tokens" in log.getvalue()
-    assert "6 rows in flight, 1,234 tokens" in terminal.getvalue()
+    assert "tok/s, 6 rows in flight" in terminal.getvalue()
 
 
 def test_a_long_silence_is_interrupted_once_a_minute() -> None:
@@ -242,3 +243,20 @@ def test_the_silent_reporter_prints_nothing(capfd: pytest.CaptureFixture[str]) -
         step.reached(1)
         rows.add(1)
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(("columns", "has_tokens"), [(80, False), (120, True)])
+def test_failed_rows_and_speed_are_not_cut_off_in_a_narrow_terminal(
+    monkeypatch: pytest.MonkeyPatch, columns: int, has_tokens: bool
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    terminal, clock = io.StringIO(), Clock()
+    counts = RowCounts(40_000, 0, lambda: InFlight(0, 0), clock)
+    with tqdm(total=40_000, file=terminal, ncols=columns, desc="replies", unit="row") as drawn:
+        bar = RowBar(drawn, counts, "row")
+        clock.now += 7
+        bar.add(10_240, new_tokens=823_450, failed=3)
+        bar.update()
+    (*_, last) = [line for line in terminal.getvalue().split("\r") if "failed" in line]
+    assert "3 failed, 117,636 tok/s" in last
+    assert ("823,450 tokens]" in last) == has_tokens
