@@ -8,6 +8,7 @@ import os
 import stat
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,7 @@ def convert(gguf: Path, folder: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     header = read_gguf_header(gguf)
+    _read_once()
     _announce(0)
     loader: Any = AutoModelForCausalLM
     source, report = loader.from_pretrained(
@@ -80,6 +82,18 @@ def convert(gguf: Path, folder: Path) -> None:
         # save_pretrained makes the weights readable only by their owner; the cache may be shared.
         file.chmod(stat.S_IRUSR | stat.S_IWUSR | stat.S_IRGRP | stat.S_IROTH)
         _flush(file)
+
+
+def _read_once() -> None:
+    """Keep what transformers reads again and again: the file for config, weights and tokenizer, the names for each module.
+
+    That was two thirds of a conversion. It holds for this process, which converts one file and ends.
+    """
+    import gguf
+
+    library: Any = gguf
+    library.GGUFReader = cache(library.GGUFReader)
+    library.get_tensor_name_map = cache(library.get_tensor_name_map)
 
 
 def _config(header: GgufHeader) -> Any:  # noqa: ANN401  (any config of transformers)
