@@ -19,7 +19,12 @@ from batchgen.state.lock import hold_lock
 from batchgen.state.run_folder import RunFolder, read_json
 
 MakeJob = Callable[..., Path]
-TODAY = datetime.now().astimezone().date()
+
+
+def today() -> date:
+    return datetime.now().astimezone().date()
+
+
 ROWS = [{"id": str(n), "q": f"question {n}"} for n in range(8)]
 
 
@@ -41,29 +46,31 @@ def test_the_newest_stopped_run_is_resumed_and_named(
     days: int, make_job: MakeJob, capsys: pytest.CaptureFixture[str]
 ) -> None:
     job = dated(make_job)
-    stop(job, TODAY - timedelta(days + 1))
-    folder = stop(job, TODAY - timedelta(days))
+    stop(job, today() - timedelta(days + 1))
+    folder = stop(job, today() - timedelta(days))
     for command in ("plan", "run"):
         assert call([command, str(job)]) == 0
         printed = capsys.readouterr().err
-        assert f"resuming the stopped run of {TODAY - timedelta(days)} in {folder.path}" in printed
+        assert (
+            f"resuming the stopped run of {today() - timedelta(days)} in {folder.path}" in printed
+        )
         assert "--fresh" in printed
     assert folder.complete
-    assert not (folder.path.parent / str(TODAY)).exists()
+    assert not (folder.path.parent / str(today())).exists()
 
 
 def test_a_stopped_run_before_a_published_one_is_left_alone(make_job: MakeJob) -> None:
     job = dated(make_job)
-    stopped = stop(job, TODAY - timedelta(2))
-    assert call(["run", str(job), "-q", "--date", str(TODAY - timedelta(1))]) == 0
+    stopped = stop(job, today() - timedelta(2))
+    assert call(["run", str(job), "-q", "--date", str(today() - timedelta(1))]) == 0
     assert call(["run", str(job), "-q"]) == 0
     assert not stopped.complete
-    assert RunFolder(stopped.path.parent / str(TODAY)).complete
+    assert RunFolder(stopped.path.parent / str(today())).complete
 
 
 def test_fresh_and_date_start_that_of_their_day(make_job: MakeJob) -> None:
     job = dated(make_job)
-    folder = stop(job, TODAY - timedelta(1))
+    folder = stop(job, today() - timedelta(1))
     assert call(["run", str(job), "-q", "--fresh"]) == 0
     assert call(["run", str(job), "-q", "--date", "2026-01-02"]) == 0
     assert not folder.complete
@@ -71,7 +78,7 @@ def test_fresh_and_date_start_that_of_their_day(make_job: MakeJob) -> None:
     assert call(["run", str(job), "-q"]) == 0
     assert not folder.complete
     assert sorted(path.name for path in folder.path.parent.iterdir()) == sorted(
-        ["2026-01-02", str(TODAY - timedelta(1)), str(TODAY)]
+        ["2026-01-02", str(today() - timedelta(1)), str(today())]
     )
 
 
@@ -106,27 +113,27 @@ def test_a_run_that_is_not_a_stopped_one_of_this_job_is_left_alone(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     job = dated(make_job)
-    folder = stop(job, TODAY - timedelta(1))
+    folder = stop(job, today() - timedelta(1))
     change(folder)
     assert call(["run", str(job)]) == 0
     printed = capsys.readouterr().err
     assert expected in printed
     assert "resuming the stopped run" not in printed
-    assert RunFolder(folder.path.parent / str(TODAY)).complete
+    assert RunFolder(folder.path.parent / str(today())).complete
 
 
 def test_a_running_run_is_not_taken_for_a_stopped_one(make_job: MakeJob) -> None:
     job = dated(make_job)
-    folder = stop(job, TODAY - timedelta(1))
+    folder = stop(job, today() - timedelta(1))
     with hold_lock(folder.lock):
         assert call(["run", str(job), "-q"]) == 0
     assert not folder.complete
-    assert RunFolder(folder.path.parent / str(TODAY)).complete
+    assert RunFolder(folder.path.parent / str(today())).complete
 
 
 def test_the_date_in_prompts_is_that_of_the_first_start(make_job: MakeJob) -> None:
     job = dated(make_job, vars={"day": "${date}"}, input={"filter": "q <> '${vars.day}'"})
-    yesterday = TODAY - timedelta(1)
+    yesterday = today() - timedelta(1)
     folder = stop(job, yesterday)
     assert call(["run", str(job), "-q"]) == 0
     assert read_json(folder.manifest)["settings"]["input"]["filter"] == f"q <> '{yesterday}'"
