@@ -15,7 +15,7 @@ import polars as pl
 import pytest
 import yaml
 
-KILLS = 25
+KILLS = 10
 ROWS = 64
 COLUMNS = ["id", "response", "finish_reason", "output_tokens", "row_fingerprint", "error_code"]
 
