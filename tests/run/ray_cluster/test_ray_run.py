@@ -62,9 +62,11 @@ def job(make_job: MakeJob, gate: Gate) -> Path:
 
 
 def test_kills_of_workers_and_nodes_lose_no_row_and_double_none(
-    job: Path, gate: Gate, cluster: TwoNodes
+    make_job: MakeJob, gate: Gate, cluster: TwoNodes
 ) -> None:
     """The process of a worker, a worker, a raylet, and a node with its workers; another node takes the place of each."""
+    rows = ROWS * 2  # More than pass before the last kill: three parts before each.
+    job = make_job(rows, model=gate.model, batching={"part_rows": PART_ROWS, "max_rows": 1})
     folder = RunFolder(job.parent / "out")
 
     def kill_a_worker() -> None:
@@ -87,12 +89,12 @@ def test_kills_of_workers_and_nodes_lose_no_row_and_double_none(
         sealed = sealed_parts(folder)
         gate.let_parts_pass(1)
         wait_for_parts(folder, sealed + 1)
-        assert sealed_parts(folder) < len(ROWS) / PART_ROWS
+        assert sealed_parts(folder) < len(rows) / PART_ROWS
         kill()
     gate.let_pass()
     found = finish(driver)
     assert found["outcome"] == "done"
-    assert sum(one["parts"] for one in found["engine"]["machines"]) <= len(ROWS) / PART_ROWS
+    assert sum(one["parts"] for one in found["engine"]["machines"]) <= len(rows) / PART_ROWS
     check_rows(job)
 
 
