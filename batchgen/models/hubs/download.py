@@ -61,7 +61,12 @@ def problem(error: Exception, model_id: str, revision: str) -> str:
         return f"{model_id} does not exist, or is private and HF_TOKEN is not set"
     if isinstance(error, errors.RevisionNotFoundError):
         return f"{model_id} has no revision {revision}"
-    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return first_line(error)
+
+
+def first_line(error: BaseException) -> str:
+    """The type of an error and the start of its message."""
+    lines = str(error).strip().splitlines() or [""]
     return f"{type(error).__name__}: {lines[0][:300]}"
 
 

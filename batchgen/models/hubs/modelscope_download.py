@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from batchgen.models.hubs.download import DUPLICATES, PATTERNS
+from batchgen.models.hubs.download import DUPLICATES, PATTERNS, first_line
 from batchgen.storage.processes import end_with_parent
 
 UNFINISHED = ".incomplete"
@@ -74,8 +74,10 @@ def problem(error: Exception, model_id: str, revision: str, *, endpoint: str) ->
         return f"{model_id} has no revision {revision}; found {', '.join(found[:_SHOWN])}"
     if isinstance(error, errors.FileDownloadError) and error.failed_files:
         name, cause = next(iter(error.failed_files.items()))
-        return f"{len(error.failed_files)} of {error.total} files failed; {name}: {_line(cause)}"
-    return _line(error)
+        return (
+            f"{len(error.failed_files)} of {error.total} files failed; {name}: {first_line(cause)}"
+        )
+    return first_line(error)
 
 
 _SHOWN = 8
@@ -90,11 +92,6 @@ def _revisions(model_id: str, endpoint: str) -> list[str]:
         return [str(one["Revision"]) for one in api.list_repo_revisions(model_id, "model")]
     except (errors.HubError, KeyError):
         return []
-
-
-def _line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines() or [""]
-    return f"{type(error).__name__}: {lines[0][:300]}"
 
 
 def main(arguments: Sequence[str]) -> None:
