@@ -10,11 +10,10 @@ from batchgen.planning.run_time import AnswerWork, TimedWork, count_steps, predi
 from batchgen.progress import format_duration
 from batchgen.records import Request
 from batchgen.run.setup import Setup
-from batchgen.run.timing.later_turns import UnaskedTurns
+from batchgen.run.timing.later_turns import NO_UNASKED_TURNS, UnaskedTurns
 from batchgen.run.timing.speed_record import RunSpeed, earlier_speeds
 
 _TOKENS_ONLY = ModelFlops(0.0, 0.0, ())
-_NO_TURNS = UnaskedTurns()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +81,7 @@ def estimate_time(
     rows: int,
     engine: Estimate,
     *,
-    later: UnaskedTurns = _NO_TURNS,
+    later: UnaskedTurns = NO_UNASKED_TURNS,
 ) -> TimeEstimate:
     """Estimate from earlier runs.
 

@@ -45,3 +45,6 @@ class UnaskedTurns:
         tokens = answers * (request.decoding.max_new_tokens if mean is None else mean)
         more = round(tokens if self.counts_tokens else tokens * BYTES_PER_TOKEN)
         return replace(request, token_ids=[*request.token_ids, *[_UNKNOWN] * more])
+
+
+NO_UNASKED_TURNS = UnaskedTurns()

@@ -24,10 +24,9 @@ from batchgen.run.timing.estimate_time import (
     predict,
     prompt_tokens,
 )
-from batchgen.run.timing.later_turns import UnaskedTurns
+from batchgen.run.timing.later_turns import NO_UNASKED_TURNS, UnaskedTurns
 
 MEASURED_ROWS = 16
-_NO_TURNS = UnaskedTurns()
 _MOST_ROWS = 64
 _FEW_TOKENS = 8
 _MOST_WORK = 4
@@ -40,7 +39,7 @@ def measured_time(
     rows: int,
     engine: Estimate,
     *,
-    later: UnaskedTurns = _NO_TURNS,
+    later: UnaskedTurns = NO_UNASKED_TURNS,
 ) -> TimeEstimate:
     """Load the model, answer `MEASURED_ROWS` rows of all lengths, and estimate; the arguments are those of `estimate_time`.
 
