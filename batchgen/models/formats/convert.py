@@ -87,7 +87,7 @@ def convert(gguf: Path, folder: Path) -> None:
 def _read_once() -> None:
     """Keep what transformers reads again and again: the file for config, weights and tokenizer, the names for each module.
 
-    That was two thirds of a conversion. It holds for this process, which converts one file and ends.
+    That was half of a conversion. It holds for this process, which converts one file and ends.
     """
     import gguf
 
