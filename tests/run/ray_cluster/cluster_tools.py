@@ -115,9 +115,9 @@ class Gate:
             self.limit = self.passed + rows
             self._changed.notify_all()
 
-    def let_parts_pass(self, count: int, workers: int = WORKERS) -> None:
-        """Let rows pass until so many more parts are whole, in whatever way workers share the rows."""
-        self.let_pass(count * PART_ROWS + workers * PART_ROWS)
+    def let_a_part_pass(self) -> None:
+        """Let rows pass until one more part is whole, in whatever way workers share the rows."""
+        self.let_pass(PART_ROWS + WORKERS * PART_ROWS)
 
     @property
     def model(self) -> dict[str, object]:

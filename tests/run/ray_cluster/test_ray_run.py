@@ -7,6 +7,7 @@ worker takes seconds: one run is hit by several faults, one after another.
 import json
 import os
 import signal
+import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -87,7 +88,7 @@ def test_kills_of_workers_and_nodes_lose_no_row_and_double_none(
     driver = start(job, cluster)
     for kill in (kill_process, kill_a_worker, kill_a_raylet, kill_a_node):
         sealed = sealed_parts(folder)
-        gate.let_parts_pass(1)
+        gate.let_a_part_pass()
         wait_for_parts(folder, sealed + 1)
         assert sealed_parts(folder) < len(rows) / PART_ROWS
         kill()
@@ -126,19 +127,25 @@ def wait_for_owners(folder: RunFolder, count: int) -> None:
     wait_until(lambda: len(owners()) >= count, "they claim no part")
 
 
+def start_and_seal_a_part(job: Path, gate: Gate, cluster: TwoNodes) -> "subprocess.Popen[str]":
+    """A run that has sealed a part and waits for rows."""
+    gate.let_a_part_pass()
+    driver = start(job, cluster)
+    wait_for_parts(RunFolder(job.parent / "out"), 1)
+    return driver
+
+
 def test_a_killed_driver_resumes_and_a_stopped_one_leaves_the_rest_to_one_machine(
     job: Path, gate: Gate, cluster: TwoNodes
 ) -> None:
     folder = RunFolder(job.parent / "out")
-    gate.let_parts_pass(1)
-    driver = start(job, cluster)
-    wait_for_parts(folder, 1)
+    driver = start_and_seal_a_part(job, gate, cluster)
     driver.kill()
     driver.communicate()
     wait_until_none_lives(folder)
     sealed = sealed_parts(folder)
     driver = start(job, cluster)
-    gate.let_parts_pass(1)
+    gate.let_a_part_pass()
     wait_for_parts(folder, sealed + 1)
     driver.terminate()
     gate.let_pass(WORKERS)  # the rows that are in flight
@@ -233,9 +240,7 @@ def test_a_run_that_lost_the_head_node_goes_on_elsewhere(
 ) -> None:
     """Ray ends the driver and all workers; what they sealed stays. The last test: the cluster is lost."""
     folder = RunFolder(job.parent / "out")
-    gate.let_parts_pass(1)
-    driver = start(job, cluster)
-    wait_for_parts(folder, 1)
+    driver = start_and_seal_a_part(job, gate, cluster)
     cluster.lose_head()
     driver.communicate(timeout=120)
     assert driver.returncode != 0
