@@ -1,10 +1,12 @@
 """Folders without a report: unfinished, damaged or without scores."""
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from batchgen.__main__ import call
 from batchgen.errors import StateError, UsageError
 from batchgen.evaluation.comparing.compare import compare
 from batchgen.jobfile.load import load_job
@@ -19,7 +21,9 @@ def test_a_run_without_scores(make_job: MakeJob, tmp_path: Path) -> None:
     run(load_job(make_job()))
     with pytest.raises(UsageError, match="has no scores") as raised:
         open_reported_run(tmp_path / "out")
-    assert "batchgen score" in raised.value.hint
+    command = raised.value.hint.partition("batchgen ")[2].rstrip(".")
+    assert call(shlex.split(command)) == 0
+    assert {row.metric for row in open_reported_run(tmp_path / "out").rows} == {"length_characters"}
 
 
 def test_a_folder_that_is_not_a_run(tmp_path: Path) -> None:

@@ -229,7 +229,7 @@ def open_scored_run(path: Path, staged: Path | None = None) -> ScoredRun:
         elsewhere = "" if run_folder.is_private_readable else " -o FOLDER"
         raise UsageError(
             f"{path} has no scores",
-            hint=f"Score it first: batchgen score {shlex.quote(str(path))} --metric exact{elsewhere}.",
+            hint=f"Score it first: batchgen score {shlex.quote(str(path))} --metric length{elsewhere}.",
         )
     responses, files = responses_in(run_folder), ()
     if run is not None:

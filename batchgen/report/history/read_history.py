@@ -142,5 +142,5 @@ def _nothing_found(tops: Sequence[Path], left_out: Sequence[LeftOut]) -> UsageEr
     reasons = "\n".join(f"{one.path}: {one.why}" for one in left_out)
     return UsageError(
         f"no run in {places} has scores that can be read\n{reasons}",
-        hint="Score a finished run: batchgen score RUN --metric exact.",
+        hint="Score a finished run: batchgen score RUN --metric length.",
     )
