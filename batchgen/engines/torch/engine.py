@@ -108,14 +108,9 @@ class TorchEngine:
         continuous = isinstance(result, ProbedForward)
         chosen = step_workers(workers, loaded.device) if continuous else PADDED
         self._memory = loaded_memory(loaded.model, numbers)
-        per_token = max(1, self._memory.kv_bytes_per_token)
+        padding = weight_bytes(loaded.model) // max(1, self._memory.kv_bytes_per_token)
         self._masks = RowMasks(RowMatchers(decode))
-        self._options = TierOptions(
-            decode,
-            should_stop,
-            weight_bytes(loaded.model) // per_token,
-            masks=self._masks,
-        )
+        self._options = TierOptions(decode, should_stop, padding, masks=self._masks)
         self._free_bytes = free(loaded.device)
         fit = padded_budget(self._memory, loaded.device, self._free_bytes, batching)
         self._limits = batch_limits(batching, fit)
@@ -123,7 +118,7 @@ class TorchEngine:
         self._forward_likelihoods = ForwardLikelihoods(loaded, should_stop, batching.part_rows)
         self._likelihoods: Likelihoods = self._forward_likelihoods
         self._label_answers = LabelAnswers(self.likelihoods)
-        self._workers: StepWorkers | None = None
+        self._backend: StepBackend | None = None
         self._main: Tier = (
             self._continuous(result, batching, chosen.count, selected.record)
             if isinstance(result, ProbedForward)
@@ -201,13 +196,13 @@ class TorchEngine:
             "free_bytes": self._free_bytes,
             **self._main.facts(),
             "generate_fallbacks": [dict(tier.facts()) for tier in self._fallback_tiers.values()],
-            **self._meter.facts(self._workers.tokens_elsewhere if self._workers else 0),
+            **self._meter.facts(self._backend.workers.tokens_elsewhere if self._backend else 0),
         }
 
     def close(self) -> None:
         """Free the model's memory. The engine cannot be used afterwards."""
-        if self._workers is not None:
-            self._workers.close()
+        if self._backend is not None:
+            self._backend.close()
         model: Any = self._loaded.model
         model.to("meta")
         release_memory(self._loaded.device)
@@ -218,7 +213,7 @@ class TorchEngine:
         device, free = self._loaded.device, self._free_bytes
         plan = continuous_capacity(self._memory, device, free, batching=batching, workers=workers)
         sizes = KVStoreSizes(plan.pages, plan.page_size, plan.arena)
-        self._workers = InProcess(probed.forward)
+        computing: StepWorkers = InProcess(probed.forward)
         zeros: ZerosFactory = private_zeros
         if workers > 1:
             kernels = kernel_facts(next(self._loaded.model.parameters()))
@@ -228,10 +223,11 @@ class TorchEngine:
                 learns=record.split_invariant,
                 kernel=kernels["attention"] == "numba",
             )
-            self._workers = ForkedWorkers(probed.forward, splitter, plan.rows, probed.logits)
+            computing = ForkedWorkers(probed.forward, splitter, plan.rows, probed.logits)
             zeros = shared_zeros
         store = KVStore.like(probed.store, sizes, zeros)
-        backend = StepBackend(self._workers, store, TokenSampler(device, self._masks), device)
+        sampler = TokenSampler(device, self._masks)
+        self._backend = backend = StepBackend(computing, store, sampler, device)
         shape = BatchShape(plan.rows, plan.step_tokens, batching.part_rows, cuts=record.cuts)
         self._likelihoods = StepLikelihoods(backend, shape, self._options.should_stop)
         return ContinuousTier(backend, shape, self._options)

@@ -1,5 +1,6 @@
 """The engine: requests go to the tier that can answer them, within limits that fit."""
 
+import gc
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -202,6 +203,23 @@ def test_the_facts_name_the_kernels_in_use(dtype: torch.dtype) -> None:
     kernels: Any = opened.facts()["kernels"]
     assert (kernels["attention"], kernels["norm"]) == (used, used)
     opened.close()
+
+
+def test_a_closed_engine_has_unmapped_its_keys_and_values() -> None:
+    def mapped() -> int:
+        """Virtual memory of this process, in pages."""
+        return int(Path("/proc/self/statm").read_text().split()[0])
+
+    model = tiny_model("llama")
+    before = mapped()
+    gc.disable()
+    try:
+        opened = engine(model)
+        used = mapped() - before
+        opened.close()
+        assert mapped() - before < used / 2
+    finally:
+        gc.enable()
 
 
 def test_too_little_memory_is_an_error_before_the_run() -> None:

@@ -79,6 +79,10 @@ class StepBackend:
     sampler: StepSampler
     device: torch.device
 
+    def close(self) -> None:
+        self.workers.close()
+        self.store.free()
+
 
 @dataclass(eq=False, slots=True)
 class _RowJob:

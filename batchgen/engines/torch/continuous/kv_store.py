@@ -122,6 +122,10 @@ class KVStore:
             self.layers[number] = KVLayer.like(keys, values, self.sizes, self.zeros)
         return self.layers[number]
 
+    def free(self) -> None:
+        """Return the memory at once, not when the garbage collector finds the engine. The store cannot be used afterwards."""
+        self.layers.clear()
+
     @torch.inference_mode()
     def clear(self, pages: Sequence[int]) -> None:
         """Overwrite pages with zeros after a row with NaN: attention weight 0 times NaN is NaN."""
@@ -139,7 +143,7 @@ class ZerosFactory(Protocol):
 
 
 def private_zeros(shape: tuple[int, ...], like: Tensor) -> Tensor:
-    """Zeros in private memory."""
+    """Zeros in private memory, which a forked process cannot access: a fork copies no page tables for it."""
     if like.device.type != "cpu":
         return like.new_zeros(shape)
     return _mapped(shape, like.dtype, mmap.MAP_PRIVATE)
@@ -162,6 +166,8 @@ def _mapped(shape: tuple[int, ...], dtype: torch.dtype, kind: int) -> Tensor:
             f"cannot allocate {size / 1e6:,.0f} MB for keys, values and logits: {error.strerror}",
             hint="Lower batching.memory_fraction or batching.max_tokens.",
         ) from error
+    if kind == mmap.MAP_PRIVATE and hasattr(mmap, "MADV_DONTFORK"):
+        memory.madvise(mmap.MADV_DONTFORK)
     if hasattr(mmap, "MADV_HUGEPAGE"):
         # The system may decline. Decode reads all of this memory; large pages cause fewer TLB misses.
         with suppress(OSError):

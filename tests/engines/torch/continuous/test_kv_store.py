@@ -1,6 +1,8 @@
 """Allocation of keys and values."""
 
+import faulthandler
 import os
+import signal
 
 import pytest
 import torch
@@ -28,12 +30,19 @@ def test_zeros_have_the_requested_shape_and_dtype(zeros: ZerosFactory) -> None:
     assert zeros((0, 2), LIKE).shape == (0, 2)
 
 
-@pytest.mark.parametrize(("zeros", "seen"), [(private_zeros, 0.0), (shared_zeros, 7.0)])
-def test_only_shared_zeros_are_visible_across_a_fork(zeros: ZerosFactory, seen: float) -> None:
+@pytest.mark.parametrize(
+    ("zeros", "seen", "signal_number"),
+    [(private_zeros, 0.0, signal.SIGSEGV), (shared_zeros, 7.0, 0)],
+)
+def test_only_shared_zeros_are_accessible_after_a_fork(
+    zeros: ZerosFactory, seen: float, signal_number: int
+) -> None:
     made = zeros((1,), LIKE)
     address = made.numpy()
     if (child := os.fork()) == 0:
+        faulthandler.disable()
         address[0] = 7.0
         os._exit(0)
-    os.waitpid(child, 0)
+    _, status = os.waitpid(child, 0)
+    assert os.WTERMSIG(status) == signal_number
     assert float(made[0]) == seen
