@@ -5,7 +5,7 @@ from importlib.metadata import version
 from itertools import pairwise
 from typing import Any
 
-from batchgen.evaluation.drift.measure_drift import DRIFT_KINDS
+from batchgen.evaluation.drift.measure_drift import DRIFT_KINDS, Drift
 from batchgen.job.evaluate import DriftKind
 from batchgen.metrics.statistics.drift_tests import (
     CHI_SQUARE,
@@ -23,6 +23,7 @@ from batchgen.report.number_text import format_p, format_share, format_signed, f
 from batchgen.report.page import render_page
 from batchgen.report.page_text import TEXTS
 from batchgen.report.sections import interval_text
+from batchgen.report.translation.run_problems import problem_texts
 
 MAX_CHARTS = 24
 """Metrics of a job that have a chart; the others are in the tables."""
@@ -47,6 +48,8 @@ def build_history(history: RunHistory) -> str:
         "version": version("batchgen-llm"),
         "jobs": [_job_values(job) for job in history.jobs],
         "left_out": history.left_out,
+        "problem_texts": problem_texts,
+        "change_texts": _change_texts,
         "signs": list(zip(_SIGNS, CHANGE_KINDS, strict=True)),
         "drift_kinds": DRIFT_KINDS,
         "test_keys": _TEST_KEYS,
@@ -60,6 +63,25 @@ def build_history(history: RunHistory) -> str:
 def _value_keys(start: str) -> Mapping[str, str]:
     """The keys of the texts for the values of a trait, by value. Values without a text keep their names."""
     return {key.removeprefix(start): key for key in TEXTS if key.startswith(start)}
+
+
+def _change_texts(drift: Drift) -> tuple[str, str]:
+    """What of the answers changed, in English and Chinese, in one line."""
+    if drift.why:
+        return drift.change, TEXTS[f"drift_{drift.why.code}"][1]
+    if drift.kind == "length":
+        median = TEXTS["drift_median"][1]
+        numbers = [(f"{v.before:,.4g}", f"{v.now:,.4g}") for v in drift.values]
+        return drift.change, "，".join(median.format(before=old, now=new) for old, new in numbers)
+    keys = _value_keys(_VALUE_KEYS[drift.kind]) if drift.kind in _VALUE_KEYS else {}
+    names = {value: TEXTS[key][1] for value, key in keys.items()}
+    if drift.kind == "refusal":
+        names = {value.name: TEXTS["drift_refusal"][1] for value in drift.values}
+    shares = [
+        f"{names.get(v.name, v.name)} {format_share(v.before)} → {format_share(v.now)}".lstrip()
+        for v in drift.values
+    ]
+    return drift.change, "，".join(shares)
 
 
 def _job_values(job: JobHistory) -> Mapping[str, Any]:
