@@ -6,7 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from batchgen.errors import BatchgenError, UsageError
+from batchgen.errors import BatchgenError, StateError, UsageError
 from batchgen.evaluation.comparing.compare import MetricComparison, compare_runs
 from batchgen.evaluation.drift.answer_traits import AnswerTraits, open_answers, read_traits
 from batchgen.evaluation.drift.measure_drift import DRIFT_KINDS, Drift, measure_drift
@@ -23,12 +23,14 @@ class Night:
         changes: settings that differ from the run before.
         flips: each metric with a better direction over the prompts that both runs have; empty if they have none.
         common: answers to the same prompts in both; None if they were not compared.
+        why: why they could not be compared, such as that a file is damaged.
     """
 
     run: HistoryRun
     changes: Sequence[RunChange] = ()
     flips: Sequence[MetricComparison] = ()
     common: int | None = None
+    why: str = ""
 
     def plain(self) -> dict[str, Any]:
         """As plain values, for JSON."""
@@ -115,7 +117,7 @@ def open_history(tops: Sequence[Path], options: HistoryOptions) -> RunHistory:
 
     Raises:
         UsageError: there is no scored run, no such metric or slice, or a baseline for several jobs.
-        StateError: answers that are compared are damaged, or those of the baseline.
+        StateError: answers of the baseline are damaged.
     """
     found = read_history(tops)
     if options.baseline is not None and len(found.jobs) > 1:
@@ -162,6 +164,8 @@ def _night(before: HistoryRun | None, run: HistoryRun, *, with_flips: bool) -> N
         compared = compare_runs(before.scored, run.scored, max_examples=0)
     except UsageError:  # they have no metric in common
         return Night(run, changes)
+    except StateError as error:  # the values of metrics are readable, the answers or scores are not
+        return Night(run, changes, why=error.message)
     flips = [
         one
         for one in compared.metrics

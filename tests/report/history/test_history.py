@@ -246,3 +246,15 @@ def test_a_gate_on_drift_is_in_the_report_of_a_run(night: Night) -> None:
     text = Page((folder / "report.html").read_text("utf-8")).text
     assert "drift of refusal from previous: p >= 0.01" in text
     assert "no previous output to compare with" in text
+
+
+def test_a_page_of_which_one_run_has_damaged_answers_names_it(night: Night, tmp_path: Path) -> None:
+    night("a", 20), night("c", 30)
+    damaged = night("b", 20) / "scores.parquet"
+    content = bytearray(damaged.read_bytes())
+    content[40] ^= 0xFF
+    damaged.write_bytes(content)
+    invoke("history", tmp_path / "runs", "-o", tmp_path / "h.html")
+    page = (tmp_path / "h.html").read_text("utf-8")
+    assert f'<span lang="en">{damaged} is damaged</span>' in page
+    assert f'<span lang="zh">{damaged} 已损坏</span>' in page
