@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from batchgen.decoding_settings import AnswerGrammar
+from batchgen.engines.early_compilation import CompileEarly
 from batchgen.engines.served_tokenizer_sample import CompareTokenizer
 from batchgen.errors import Problem
 from batchgen.job.decoding import MOST_TOP_LOGPROBS
@@ -101,16 +102,13 @@ class EngineInfo:
     Attributes:
         name: the value of `model.engine`.
         summary: a phrase for the reference of job files.
-        options: those of `OPTIONS` that it supports, log-probabilities among them. A job key that only some engines
-            support, such as a later one for structured output, is added to `OPTIONS` and declared here.
+        options: those of `OPTIONS` that it supports. A job key that only some engines support is added to `OPTIONS`.
         seeds: whether the seed of a request decides a sampled answer.
         likelihoods: whether it can score given texts: metrics such as perplexity, and judges.
         weight_format: of the weights that it loads.
         label_likelihoods: whether it can score short texts that are likely, such as the labels of a judge.
-        batch_invariant: whether an answer is independent of the other rows in flight; None if that depends on the model
-            and device, and is in the facts of the open engine.
-        token_exact: whether the model gets exactly the token ids of the request, and the completion has exactly those of
-            the model.
+        batch_invariant: whether an answer is independent of other rows; None if the facts of the open engine have it.
+        token_exact: whether the model gets exactly the request's token ids, and the completion has exactly the model's.
         compressed_weights: methods of compressed checkpoints that it loads, as `quant_method` in config.json names them.
         top_logprobs: the largest N of `decoding.logprobs: N`; None if it computes only the mean.
     """
@@ -308,6 +306,7 @@ class EngineEntry:
         identify: None if the files of `model.path` are the model.
         problems: None if declarations alone decide what the engine supports.
         compare_tokenizer: None if the tokenizer of `model.path` is the model's own.
+        compile_early: None if it compiles nothing, or not before it is opened.
     """
 
     info: EngineInfo
@@ -318,3 +317,4 @@ class EngineEntry:
     problems: FindProblems | None = None
     check_adapter: CheckAdapter | None = None
     compare_tokenizer: CompareTokenizer | None = None
+    compile_early: CompileEarly | None = None

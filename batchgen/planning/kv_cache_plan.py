@@ -18,6 +18,8 @@ ROWS: dict[Device, int] = {"cpu": 256, "cuda": 512}
 PREFILL_TOKENS: dict[Device, int] = {"cpu": 1024, "cuda": 8192}
 """Most tokens of a prefill step, per worker: fewer are up to a tenth slower on a CPU, more are not faster."""
 PAGE_TOKENS = 64
+PROBE_PAGE_TOKENS = 4
+"""Tokens of a page while a forward pass is probed, so that short prompts have several pages."""
 _ARENA_SHARE = 5
 """One page in so many is reserved for shared prefixes."""
 _MAX_WORKERS = 8

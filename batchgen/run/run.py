@@ -26,6 +26,7 @@ from batchgen.run.executors.run_passes import run_passes
 from batchgen.run.executors.task_checks import check_space, validity_check
 from batchgen.run.executors.this_process import LocalExecutor
 from batchgen.run.job_for_run import loaded_job
+from batchgen.run.preflight.compiling_early import compiling_early
 from batchgen.run.publication import Publication, clean, is_complete, set_old_run_aside
 from batchgen.run.result import RunResult
 from batchgen.run.retry import RowReopener
@@ -94,7 +95,8 @@ def run(  # noqa: PLR0913  # public: every argument but the job has a default
     writable = start != "resume" or not folder.is_complete_and_read_only
     if writable:
         folder.create(int(loaded.job.output.file_mode, 8))
-    with hold_lock(folder.lock, writable=writable) as lock:
+    held = hold_lock(folder.lock, writable=writable)
+    with held as lock, compiling_early(loaded.job.model):
         folder.clear_scratch()
         if start != "fresh":
             finish_release(folder)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from batchgen.engines.contract import Engine, EngineEntry, EngineInfo, Estimate
 from batchgen.engines.model_folder_check import required_folder
+from batchgen.engines.torch.continuous.early_kernels import compile_kernels_early
 from batchgen.engines.torch.precision.torch_machine import TorchMachine
 from batchgen.errors import ResourceError
 from batchgen.job.spec import Batching, ModelSpec
@@ -114,4 +115,11 @@ def _require_docstrings() -> None:
         )
 
 
-TRANSFORMERS = EngineEntry(INFO, _open, _estimate, _choose_dtype, check_adapter=_check_adapter)
+TRANSFORMERS = EngineEntry(
+    INFO,
+    _open,
+    _estimate,
+    _choose_dtype,
+    check_adapter=_check_adapter,
+    compile_early=compile_kernels_early,
+)

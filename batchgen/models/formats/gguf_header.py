@@ -76,6 +76,18 @@ class GgufHeader:
         return str(self.values.get("tokenizer.ggml.pre", "default"))
 
     @property
+    def heads(self) -> tuple[int, int, int] | None:
+        """Query heads, kv heads and numbers of a key; None if the file does not have them."""
+        prefix = f"{self.architecture}.attention."
+        queries = self.values.get(f"{prefix}head_count")
+        keys = self.values.get(f"{prefix}head_count_kv", queries)
+        width = self.values.get(f"{prefix}key_length")
+        embedding = self.values.get(f"{self.architecture}.embedding_length")
+        if not queries or not keys or queries % keys or not (width or embedding):
+            return None
+        return queries, keys, width or embedding // queries
+
+    @property
     def elements(self) -> int:
         """Numbers in all tensors."""
         return sum(tensor.elements for tensor in self.tensors)

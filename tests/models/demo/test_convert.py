@@ -85,7 +85,7 @@ def wheel_of(file: Path, cache: Path) -> DemoModel:
     with zipfile.ZipFile(packed, "w") as archive:
         archive.write(file, "tiny/tiny.gguf")
     wheel = Wheel("tiny==0.1", packed.name, sha256_of(packed), 1, "tiny/tiny.gguf", sha256_of(file))
-    return DemoModel("demo:tiny", "Tiny", "MIT", wheel, needed_bytes=1)
+    return DemoModel("demo:tiny", "Tiny", "MIT", wheel, needed_bytes=1, heads=(2, 1, 8))
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,7 +58,7 @@ def put_wheel(cache: Path) -> DemoModel:
         member="tiny/tiny.gguf",
         member_sha256=hashlib.sha256(GGUF).hexdigest(),
     )
-    return DemoModel("demo:tiny", "Tiny", "MIT", wheel, needed_bytes=1)
+    return DemoModel("demo:tiny", "Tiny", "MIT", wheel, needed_bytes=1, heads=(2, 1, 8))
 
 
 def write_two_files(demo: DemoModel, gguf: Path, folder: Path, reporter: Reporter) -> None:

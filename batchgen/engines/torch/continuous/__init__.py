@@ -8,6 +8,7 @@
     workers.py           processes that compute the parts of a step in parallel
     kv_store.py          keys and values in pages: of rows, and of shared prefixes
     token_picker.py      the next token of each row
+    early_kernels.py     starts the process that compiles kernels while a model is converted
     forward/             one forward pass
 
 `select/continuous_probe.py` tests whether a model can run here, `select/batch_invariance.py` whether its results depend on

@@ -36,11 +36,12 @@ from batchgen.engines.torch.select.parity_probe import (
 from batchgen.engines.torch.select.row_count_probe import probe_row_counts
 from batchgen.engines.torch.select.tier_cache import TierRecord
 from batchgen.engines.torch.tier import NoText, TierOptions
+from batchgen.planning.kv_cache_plan import PROBE_PAGE_TOKENS
 from batchgen.records import Request
 
 OWN_FORWARD = "continuous, own forward"
 _SHAPE = BatchShape(rows=3, step_tokens=6)
-_SIZES = KVStoreSizes(pages=64, page_size=4, arena=64)
+_SIZES = KVStoreSizes(pages=64, page_size=PROBE_PAGE_TOKENS, arena=64)
 
 
 @dataclass(frozen=True, slots=True)

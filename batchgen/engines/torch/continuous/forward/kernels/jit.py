@@ -56,8 +56,9 @@ def kernel(signature: str, function: Callable[..., None]) -> Callable[..., None]
     function.__qualname__ += f"_{_made_of(function, signature)}"
     made: Any
     try:
-        # Compiling takes many seconds, loading none: processes that start together wait for the first one.
-        with one_process_at_a_time(cache_folder() / "kernels.lock"):
+        # Compiling takes many seconds, loading none: processes that need the same kernel wait for the first one.
+        lock = cache_folder() / "kernels" / f"{function.__qualname__.rpartition('.')[2]}.lock"
+        with one_process_at_a_time(lock):
             made = njit(signature, cache=True, nogil=True, error_model="numpy", fastmath=_FLAGS)(
                 function
             )
