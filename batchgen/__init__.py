@@ -14,11 +14,12 @@ Each public name is imported when it is first used, so that `import batchgen` co
 import importlib
 import os
 
-# Idle threads of OpenMP, which torch uses, sleep after some 50 microseconds. By default they spin at a barrier for several
-# milliseconds: where there are more running threads than cores, they spin while the thread that they wait for has no core,
-# and a run takes ten times the processor time. Read when torch is imported; what the user has set is kept.
+# Idle threads of OpenMP, which torch uses, sleep after about a millisecond: longer than the time between two products of a step,
+# since waking them takes as long as a product of few rows. By default they spin at a barrier for many milliseconds:
+# where there are more running threads than cores, they spin while the thread that they wait for has no core, and a run
+# takes ten times the processor time. Read when torch is imported; what the user has set is kept.
 if "OMP_WAIT_POLICY" not in os.environ:
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # of GCC's OpenMP, in iterations
+    os.environ.setdefault("GOMP_SPINCOUNT", "20000")  # of GCC's OpenMP, in iterations
     os.environ.setdefault("KMP_BLOCKTIME", "1")  # of LLVM's and Intel's, in milliseconds
 
 _PUBLIC = {

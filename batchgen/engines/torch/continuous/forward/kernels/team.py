@@ -21,7 +21,9 @@ POSTED, DONE, ASLEEP, GATED, FIRST = 0, 1, 2, 3, 4
 """Places in a mailbox; `FIRST` is that of the first argument."""
 MAILBOX = 20
 _LOOKS = 3000
-"""Looks before a thread sleeps: about 0.1 ms."""
+"""Looks before the owner lets other programs run: about 0.1 ms."""
+_LOOKS_BEFORE_SLEEP = 30_000
+"""Looks before the thread sleeps: about 1 ms, longer than the time between two products of a step. Waking it takes as long as a product of few rows."""
 _WHOLE = ir.IntType(64)
 
 
@@ -78,7 +80,7 @@ def serve() -> Callable[..., None]:
             if load(address, POSTED) == seen:
                 pause()
                 looks += 1
-                if looks < _LOOKS:
+                if looks < _LOOKS_BEFORE_SLEEP:
                     continue
                 store(address, ASLEEP, 1)
                 if load(address, POSTED) == seen:
