@@ -14,9 +14,14 @@ _CHARACTERS = 10_000
 @click.command()
 @click.argument("path", metavar="RUN|FILE", type=RunPath(path_type=Path))
 @click.option(
-    "-n", "--n", "most", type=click.IntRange(1), metavar="N", help="Rows to print. Default: 3."
+    "-n",
+    "--n",
+    "most",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Rows to print. Default: 3, of --row all.",
 )
-@click.option("--row", "row_id", metavar="ID", help="Show only the row with this id.")
+@click.option("--row", "row_id", metavar="ID", help="The row with this id, or all its turns.")
 @click.option("--failed", is_flag=True, help="Show only rows without an answer.")
 @click.option(
     "--where",
@@ -44,7 +49,7 @@ def show(
     from batchgen.errors import UsageError
     from batchgen.inspection.answer_table import RowSelection, open_answer_table
 
-    selection = RowSelection(most=most or 3, **conditions)
+    selection = RowSelection(most=most or (None if conditions["row_id"] else 3), **conditions)
     if selection.descending and not selection.sort:
         raise UsageError("--descending requires --sort", hint="Add --sort COLUMN.")
     table = open_answer_table(path)

@@ -14,9 +14,17 @@ from batchgen.first_job.propose_job import JobKind, Proposal, yaml_text
 from batchgen.first_job.table_profile import TableProfile
 
 _OF_JINJA = frozenset({"row", "loop", "self", "true", "false", "none", "block", "filter", "set"})
+_CONTENT = ("Write clearly and to the point.", "请表达清楚，切合要求。")
+_EVALUATION = {
+    "short": ("Give only the final answer, without explanation.", "只写最终答案，不要解释。"),
+    "long": _CONTENT,
+    "solution": (
+        "Reason step by step. Write the final answer in the last line, after ####.",
+        "请逐步推理，最后一行在 #### 之后写出最终答案。",
+    ),
+}
 _SYSTEM: dict[JobKind, tuple[str, str]] = {
-    "content": ("Write clearly and to the point.", "请表达清楚，切合要求。"),
-    "evaluation": ("Give only the final answer, without explanation.", "只写最终答案，不要解释。"),
+    "content": _CONTENT,
     "labels": ("Answer with one of the labels.", "请给下面的文本分类，只回答其中一个类别。"),
     "conversation": ("", ""),
 }
@@ -106,7 +114,9 @@ class JobText:
         if self.proposal.conversation or self.proposal.turns:
             return
         yield "prompt:"
-        system = self._text(*_SYSTEM[self.proposal.kind])
+        kind, answers = self.proposal.kind, self.proposal.answers
+        texts = _EVALUATION[answers] if kind == "evaluation" and answers else _SYSTEM[kind]
+        system = self._text(*texts)
         if self.proposal.labels:
             listed = self._text(", ", "、").join(self.proposal.labels)
             system = self._text(

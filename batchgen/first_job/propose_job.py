@@ -12,6 +12,8 @@ from batchgen.first_job.table_profile import ColumnProfile, TableProfile
 
 JobKind = Literal["content", "evaluation", "labels", "conversation"]
 MOST_LABELS = 20
+MOST_OF_SHORT = 40
+"""Characters of short references, on average."""
 _IDS = ("id", "key", "uuid", "qid", "编号", "序号", "题号", "标识")
 _PROMPTS = (
     *("prompt", "question", "instruction", "query", "text", "body", "note", "idea", "content"),
@@ -33,7 +35,8 @@ _PROMPTS = (
 _ADDITIONS = ("input", "context", "choices", "options", "passage", "选项", "上下文", "材料", "背景")
 """Columns that belong to a prompt whose main text is in another column."""
 _REFERENCES = (
-    *("answer", "reference", "target", "label", "gold", "expected", "solution", "output"),
+    *("answer", "reference", "std_answer", "ground_truth", "target", "label", "gold", "expected"),
+    *("solution", "output"),
     *("class", "答案", "参考答案", "标准答案", "标签", "标注", "类别", "分类", "输出"),
 )
 _TURNS = ("turns", "questions", "messages", "conversation", "dialog", "轮次", "对话", "多轮问题")
@@ -45,6 +48,7 @@ _SLICES = (
     "subject",
     "kind",
     "type",
+    "class",
     "语言",
     "科目",
     "类型",
@@ -63,6 +67,7 @@ class Proposal:
         metrics: the entries of `evaluate.metrics`, as YAML.
         slices: columns by whose values scores are split.
         has_nulls: whether the main column of the prompt is null in some rows.
+        answers: what the references are; solutions end with a number after `####`. Empty without references.
     """
 
     kind: JobKind
@@ -76,6 +81,7 @@ class Proposal:
     slices: tuple[str, ...]
     max_new_tokens: int
     has_nulls: bool
+    answers: Literal["", "short", "long", "solution"]
 
 
 def propose(profile: TableProfile, kind: JobKind | None = None) -> Proposal:
@@ -118,6 +124,7 @@ def propose(profile: TableProfile, kind: JobKind | None = None) -> Proposal:
         slices=_slices(free, {reference, *prompts}) if scored else (),
         max_new_tokens=_answer_tokens(column, kind),
         has_nulls=any(len(columns[name].cells) < profile.rows for name in prompts[:1]),
+        answers=_answers(column) if column else "",
     )
 
 
@@ -182,11 +189,19 @@ def _metrics(reference: ColumnProfile, labels: Collection[str]) -> tuple[str, ..
     if labels and not reference.is_numeric:
         listed = ", ".join(map(yaml_text, labels))
         return (f"{{type: choice, labels: [{listed}]}}",)
-    if reference.is_numeric:
+    if reference.is_numeric or reference.is_solution:
         return ("number",)
     return (
-        ("normalized_match", "token_f1") if reference.mean_length <= 40 else ("token_f1", "rouge")
+        ("normalized_match", "token_f1")
+        if reference.mean_length <= MOST_OF_SHORT
+        else ("token_f1", "rouge")
     )
+
+
+def _answers(reference: ColumnProfile) -> Literal["short", "long", "solution"]:
+    if reference.is_solution:
+        return "solution"
+    return "short" if reference.mean_length <= MOST_OF_SHORT else "long"
 
 
 def _answer_tokens(reference: ColumnProfile | None, kind: JobKind) -> int:

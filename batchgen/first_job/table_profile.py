@@ -16,6 +16,7 @@ from batchgen.metrics.language import main_script
 ROWS = 1000
 """Rows that are looked at."""
 _NUMBER = re.compile(r"\s*[-+]?[\d,]*\.?\d+\s*%?\s*")
+_SOLUTION = re.compile(r"(?s).*####\s*[-+$]?[\d,]*\.?\d+\s*%?\s*")
 _ENOUGH = 0.95
 """Share of the cells that decides what a column contains."""
 
@@ -50,6 +51,11 @@ class ColumnProfile:
     @property
     def is_numeric(self) -> bool:
         return self._most(_NUMBER.fullmatch)
+
+    @property
+    def is_solution(self) -> bool:
+        """Whether cells end with a number after `####`, as in GSM8K."""
+        return self._most(_SOLUTION.fullmatch)
 
     @property
     def is_conversation(self) -> bool:

@@ -21,6 +21,7 @@ from batchgen.arrow.row_filter import RowFilter
 from batchgen.arrow.values import key_texts
 from batchgen.errors import JobKeyError, StateError, UsageError
 from batchgen.inspection.status import read_saved
+from batchgen.job.turn_columns import TURN
 from batchgen.output.logprob_column import LOGPROBS
 from batchgen.output.parquet_table import ParquetTable
 from batchgen.output.published_run import (
@@ -54,7 +55,7 @@ class RowSelection:
 
     Attributes:
         where: an SQL condition on the columns; empty for all rows.
-        row_id: only rows with this id.
+        row_id: only rows with this id; of a conversation, the turns of the row with this id, or the turn with this id.
         failed: only rows without an answer.
         sort: a column; empty for the order of the file. Nulls come last.
         most: the number of rows; None for all.
@@ -178,7 +179,8 @@ class AnswerTable:
             columns |= set(row_filter.columns)
         if (wanted := selection.row_id) is not None:
             name = self._existing(f"{self.prefix}id", "--row")
-            masks.append(lambda table: _equal(table.column(name), wanted))
+            has_turns = TURN in self.schema.names
+            masks.append(lambda table: _has_id(table.column(name), wanted, has_turns))
             columns.add(name)
         if selection.failed:
             code = self._existing(f"{self.prefix}error_code", "--failed")
@@ -197,9 +199,15 @@ class AnswerTable:
         return name
 
 
-def _equal(column: pa.ChunkedArray, text: str) -> npt.NDArray[np.bool_]:
-    equal = pc.fill_null(pc.equal(key_texts(column), text), fill_value=False)
-    return np.asarray(equal.to_numpy(), dtype=np.bool_)
+def _has_id(column: pa.ChunkedArray, id_: str, has_turns: bool) -> npt.NDArray[np.bool_]:
+    """Which ids are this one, or with `has_turns` this one with the number of a turn as a suffix."""
+    texts = key_texts(column)
+    found = pc.equal(texts, id_)
+    if has_turns:
+        suffixes = pc.utf8_slice_codeunits(texts, len(id_) + 1)
+        turns = pc.and_(pc.starts_with(texts, f"{id_}/"), pc.utf8_is_digit(suffixes))
+        found = pc.or_(found, turns)
+    return np.asarray(pc.fill_null(found, fill_value=False).to_numpy(), dtype=np.bool_)
 
 
 def open_answer_table(path: Path) -> AnswerTable:

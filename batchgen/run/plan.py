@@ -83,7 +83,11 @@ class RenderedPrompt:
 
 @dataclass(frozen=True, slots=True)
 class PlannedReuse:
-    """What `--incremental-from` would reuse: the answers, among those of the rows counted, that an earlier run has."""
+    """What `--incremental-from` would reuse: the answers, among those of the rows counted, that an earlier run has.
+
+    Attributes:
+        counted: without turns that are asked after answers, which decide whether they are reused.
+    """
 
     folder: Path
     run_id: str
@@ -154,6 +158,7 @@ def plan(
     prepared = list(islice(pairs, ROWS_COUNTED))
     rows = [pending for _, pending in prepared]
     before = {row.index: turn_of(row) - 1 for row, _ in prepared if builder.waits(row)}
+    first = [row for row in rows if row.index not in before]
     later = UnaskedTurns(before, setup.response_builder.counts_tokens)
     known = builder.build_requests(rows)
     estimate = estimate_engine(
@@ -176,7 +181,9 @@ def plan(
         failures=Counter(r.decoding.code for r in rows if isinstance(r.decoding, Failure)),
         prompts=[_rendered(setup, row) for row in shown],
         output=_output(setup),
-        reuse=None if incremental_from is None else _reuse(setup, rows, incremental_from, reporter),
+        reuse=None
+        if incremental_from is None
+        else _reuse(setup, first, incremental_from, reporter),
         time=time,
         later_turns=PlannedTurns(
             len(before), time.answer_tokens, later.too_long(requests, builder.context_length)

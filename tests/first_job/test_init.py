@@ -73,6 +73,32 @@ def test_labels_become_the_form_of_the_answer(init: Init) -> None:
     assert set(answers()["response"]) <= {"emergency", "routine", "urgent"}
 
 
+def test_solutions_that_end_with_a_number_are_scored_by_it(init: Init, tmp_path: Path) -> None:
+    """References as in GSM8K: an answer must not be asked to leave out what they contain."""
+    rows = [{"question": f"{n} + 1?", "answer": f"One more.\n#### {n + 1:,}"} for n in range(4)]
+    (tmp_path / "sums.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    code, written = init("sums.jsonl")
+    assert (code, written["reference"], written["metrics"]) == (0, "answer", ["number"])
+    assert "step by step" in Path("job.yaml").read_text()
+    assert answers()["score_number"].to_list() == [0, 0, 0, 0]  # echo gives n, not n + 1
+
+
+def test_a_column_of_answers_comes_before_one_of_classes(init: Init, tmp_path: Path) -> None:
+    """As in BELLE, where some questions have no answer."""
+    given = "It depends on the weather, the season, and how long you want to stay there."
+    kinds = ["open", "closed", "open", "closed"]
+    rows = [
+        {"question": f"Where to, {n}?", "std_answer": given if n else None, "class": kind}
+        for n, kind in enumerate(kinds)
+    ]
+    (tmp_path / "q.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    code, written = init("q.jsonl")
+    assert (code, written["kind"], written["reference"]) == (0, "evaluation", "std_answer")
+    job = yaml.safe_load(Path("job.yaml").read_text())
+    assert job["evaluate"]["slices"] == ["class"]
+    assert "without explanation" not in job["prompt"]["system"]
+
+
 def test_jobs_of_one_table_have_folders_of_their_own(init: Init, tmp_path: Path) -> None:
     """One of each kind, from a table in GB18030; each of them runs."""
     turns = json.dumps(["什么是茶？", "和咖啡有什么不同？"], ensure_ascii=False).replace('"', '""')

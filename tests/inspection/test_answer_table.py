@@ -67,6 +67,15 @@ def test_selection(scored: Path, selection: RowSelection, expected: str) -> None
     assert ids(scored, selection) == expected
 
 
+def test_the_id_of_a_conversation_selects_its_turns(make_job: MakeJob) -> None:
+    talks = [{"id": key, "turns": ["one", "two"]} for key in ("8", "81", "81/x")]
+    sections = {"prompt": {"user": None}, "input": {"columns": {"turns": "turns"}}}
+    path = run(make_job(talks, **sections)).folder.path
+    assert ids(path, RowSelection(row_id="81")) == "81/181/2"
+    assert ids(path, RowSelection(row_id="81/2")) == "81/2"
+    assert ids(path, RowSelection(row_id="81/")) == ""
+
+
 def test_random_rows_are_drawn_from_all_rows_in_the_order_of_the_file(scored: Path) -> None:
     drawn = {ids(scored, RowSelection(random=True, most=2)) for _ in range(200)}
     assert drawn == {a + b for i, a in enumerate("abcd7") for b in "abcd7"[i + 1 :]}

@@ -18,6 +18,7 @@ from batchgen.evaluation.comparing.compare import compare
 from batchgen.inspection.status import status
 from batchgen.inspection.verify import verify
 from batchgen.jobfile.load import load_job
+from batchgen.run.plan import plan
 from batchgen.run.run import run
 from batchgen.run.shards.merge_shards import NoExecutor
 from batchgen.run.shards.shard_run import run_shard
@@ -208,6 +209,9 @@ def test_turns_are_reused_where_the_conversation_up_to_them_is_unchanged(
     first = run(make_job(TALKS, **BY_COLUMN, output={"path": "first"}))
     more = [{**TALKS[0], "turns": ["one?", "TWO?", "three?"]}, *TALKS[1:], {"id": "d", "turns": ["x", "y"], "gold": []}]  # fmt: skip
     path = make_job(more, **BY_COLUMN)
+    planned = plan(path, incremental_from=tmp_path / "first").reuse
+    assert planned
+    assert (planned.reused, planned.counted) == (3, 4)  # of first turns
     second = run(path, incremental_from=tmp_path / "first")
     old = set(second.frame().filter(pl.col("run_id") == first.run_id)["id"])
     assert old == {"a/1", "b/1", "c/1", "c/2"}

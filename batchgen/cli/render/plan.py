@@ -49,7 +49,9 @@ def _reuse(plan: Plan) -> list[str]:
     counted = f"{reuse.reused:,} of {format_count(reuse.counted, 'answer')}"
     if plan.rows_counted < plan.setup.survey.rows:
         counted += f", in the first {plan.rows_counted:,} rows"
-    return [f"{counted} from {reuse.folder} (run {reuse.run_id})"]
+    first = [f"{counted} from {reuse.folder} (run {reuse.run_id})"]
+    later = "these are first turns; later ones are reused if the answers before them are the same"
+    return [*first, later] if plan.later_turns.count else first
 
 
 def _input(plan: Plan) -> list[str]:

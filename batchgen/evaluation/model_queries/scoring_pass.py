@@ -72,8 +72,9 @@ class ScoringPass:
             StoppedError: the run was stopped first.
         """
         keys: list[str] = []
+        asked: list[int] = []
         open_blocks: dict[int, _AnswerBlock] = {}
-        queries = self._missing(tables, keys, open_blocks)
+        queries = self._missing(tables, keys, asked, open_blocks)
         first = next(queries, None)
         if first is None:
             return keys
@@ -89,9 +90,9 @@ class ScoringPass:
                 del open_blocks[number]
             if time.monotonic() - reported >= self.seconds:
                 reported = time.monotonic()
-                done = len(keys) - sum(block.share_left for block in open_blocks.values())
+                done = sum(asked) - sum(block.answers_left for block in open_blocks.values())
                 what = self.what.partition(":")[0]
-                self.reporter.info(f"{what}: {int(BLOCK_ROWS * done):,} answers scored")
+                self.reporter.info(f"{what}: {int(done):,} answers scored")
             if self.should_stop():
                 break
         if open_blocks or self.should_stop():
@@ -99,12 +100,20 @@ class ScoringPass:
         return keys
 
     def _missing(
-        self, tables: Tables, keys: list[str], open_blocks: dict[int, "_AnswerBlock"]
+        self,
+        tables: Tables,
+        keys: list[str],
+        asked: list[int],
+        open_blocks: dict[int, "_AnswerBlock"],
     ) -> Iterator[Continuation]:
-        """The queries of all blocks that are not cached; notes every key, and the blocks that wait for results."""
+        """The queries of all blocks that are not cached.
+
+        Notes the key of every block, the number of its answers with queries, and the blocks that wait for results.
+        """
         for number, rows in enumerate(chain.from_iterable(map(_cut, tables()))):
             block = _AnswerBlock(self.sources, rows)
             keys.append(block.key(self.model))
+            asked.append(block.answers)
             if self.cache.read(keys[-1]) is not None:
                 continue
             if not block.left:
@@ -169,7 +178,12 @@ class ScoringPasses:
 
 
 class _AnswerBlock:
-    """The queries about some answers, by column and row, and the results so far."""
+    """The queries about some answers, by column and row, and the results so far.
+
+    Attributes:
+        left: queries to the engine without a result.
+        answers: those that a query is about.
+    """
 
     def __init__(self, sources: Sequence[QuerySource], table: pa.Table) -> None:
         self._columns: dict[str, Sequence[Sequence[Query]]] = {}
@@ -179,10 +193,13 @@ class _AnswerBlock:
         self._windows = [window for query in self._queries for window in _windows(query)]
         self._results: list[Likelihood | None] = [None] * len(self._windows)
         self.left = len(self._windows)
+        by_answer = zip(*self._columns.values(), strict=True)
+        self.answers = sum(any(map(len, queries)) for queries in by_answer)
 
     @property
-    def share_left(self) -> float:
-        return self.left / len(self._results)
+    def answers_left(self) -> float:
+        """The answers with queries, less the share of results that is there."""
+        return self.answers * self.left / len(self._results)
 
     def key(self, model: str) -> str:
         """A hash of the model and of all queries."""

@@ -127,7 +127,7 @@ def test_progress_is_reported(tmp_path: Path) -> None:
 
         def queries(self, table: pa.Table) -> list[list[list[Query]]]:
             texts: list[Query] = [LikelihoodQuery((1, 2), (3,)), LikelihoodQuery((1, 2), (4,))]
-            return [[texts] * table.num_rows]
+            return [[texts if row.as_py() >= 0 else [] for row in table.column("id")]]
 
     folder, words = RunFolder(tmp_path / "out"), list[str]()
     folder.create()
@@ -136,11 +136,13 @@ def test_progress_is_reported(tmp_path: Path) -> None:
     one = ScoringPass(
         "m", engine, [Each()], cache, reporter=RecordingReporter(words), what=what, seconds=0
     )
-    one.add_likelihood_columns(lambda: iter([pa.table({"id": range(BLOCK_ROWS + 128)})]))
+    tables = [pa.table({"id": range(BLOCK_ROWS + 128)}), pa.table({"id": [7, -1]})]
+    one.add_likelihood_columns(lambda: iter(tables))
     assert words[0] == what
-    assert len(words) == 1 + 2 * (BLOCK_ROWS + 128)
+    assert len(words) == 1 + 2 * (BLOCK_ROWS + 128 + 1)
     assert words[256] == "judge good: 128 answers scored"
     assert words[512] == "judge good: 256 answers scored"
+    assert words[-1] == f"judge good: {BLOCK_ROWS + 128 + 1} answers scored"
 
 
 def test_a_cache_that_is_deleted_during_scoring_is_an_error(tmp_path: Path) -> None:
