@@ -21,7 +21,7 @@ HELP = {
     "/retry": "answer the last message again",
     "/undo": "remove the last message and its answer",
     "/new": "start again",
-    "/save FILE": "append the conversation to FILE, as a row of an input",
+    "/save FILE": "append the conversation to FILE, an input for prompt.replay: recorded",
     "/show prompt": "show what the model received",
     "/help": "list these commands",
     "/quit": "end",

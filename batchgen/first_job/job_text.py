@@ -90,9 +90,13 @@ class JobText:
             note = self._note("unique in the rows looked at", "在查看过的行中没有重复值")
             named.append(f"    id: {yaml_text(self.proposal.id)}{note}")
         if self.proposal.conversation:
-            note = self._note(
-                "chat messages: the model answers the last one",
-                "对话消息列表：模型回答其中最后一条",
+            note = (
+                self._note("chat messages with answers", "带回答的对话消息列表")
+                if self.proposal.is_answered
+                else self._note(
+                    "chat messages: the model answers the last one",
+                    "对话消息列表：模型回答其中最后一条",
+                )
             )
             named.append(f"    messages: {yaml_text(self.proposal.conversation)}{note}")
         if self.proposal.turns:
@@ -111,6 +115,12 @@ class JobText:
             )
 
     def _prompt(self) -> Iterator[str]:
+        if self.proposal.is_answered:
+            yield "prompt:"
+            yield "  replay: recorded" + self._note(
+                "the model answers each message of the user after the recorded messages before it",
+                "用户的每条消息都在数据中记录的前文之后提问，由模型回答",
+            )
         if self.proposal.conversation or self.proposal.turns:
             return
         yield "prompt:"

@@ -62,6 +62,7 @@ class Proposal:
 
     Attributes:
         id, reference, conversation, turns: names of columns; empty without one. `turns` has the user's messages only.
+        is_answered: whether conversations end with an answer, so that each turn is asked after the recorded ones.
         prompts: the columns of the user message, the main one first; empty for a conversation.
         labels: of which an answer is one; empty if answers are free.
         metrics: the entries of `evaluate.metrics`, as YAML.
@@ -75,6 +76,7 @@ class Proposal:
     prompts: tuple[str, ...]
     conversation: str
     turns: str
+    is_answered: bool
     reference: str
     labels: tuple[str, ...]
     metrics: tuple[str, ...]
@@ -118,6 +120,8 @@ def propose(profile: TableProfile, kind: JobKind | None = None) -> Proposal:
         prompts=prompts,
         conversation=conversation if kind == "conversation" else "",
         turns=turns if kind == "conversation" else "",
+        is_answered=kind == "conversation"
+        and any(c.is_answered for c in columns.values() if c.name == conversation),
         reference=reference if scored else "",
         labels=tuple(labels) if kind == "labels" else (),
         metrics=_metrics(column, labels) if column else (),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from batchgen.arrow.list_cell import list_items
+from batchgen.arrow.list_cell import is_user_message, list_items
 from batchgen.errors import DataError
 from batchgen.input.files import find_files
 from batchgen.input.input_table import open_table
@@ -61,6 +61,12 @@ class ColumnProfile:
     def is_conversation(self) -> bool:
         """Whether cells are lists of chat messages, or JSON text of such lists."""
         return self._most(_is_conversation, texts=False)
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether most cells are conversations that do not end with the user's message."""
+        ends = [items[-1] for cell in self.cells if (items := list_items(cell))]
+        return 2 * sum(map(is_user_message, ends)) < len(ends)
 
     @property
     def is_turns(self) -> bool:

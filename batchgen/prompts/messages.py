@@ -34,7 +34,8 @@ def read_messages(
     if messages[-1].role == "assistant":
         return Failure(
             "invalid_messages",
-            f"{place} ends with the assistant; end with the user, and put the start of the response in prompt.prefill",
+            f"{place} ends with the assistant; set prompt.replay: recorded to answer every message of the user, "
+            "or end with the user, and put the start of the response in prompt.prefill",
         )
     return tuple(messages)
 

@@ -148,6 +148,15 @@ def test_a_column_of_messages(init: Init, tmp_path: Path, as_text: bool) -> None
     assert answers()["response"].to_list() == ["Hello"]
 
 
+def test_messages_with_answers_are_answered_turn_by_turn(init: Init, tmp_path: Path) -> None:
+    """As `/save` of `chat` writes them."""
+    more = [{"role": "assistant", "content": "Hi."}, {"role": "user", "content": "Bye"}]
+    talk = [*MESSAGES, *more, {"role": "assistant", "content": "See you."}]
+    (tmp_path / "chats.jsonl").write_text(json.dumps({"messages": talk}) + "\n")
+    assert init("chats.jsonl")[0] == 0
+    assert answers().select("id", "response").rows() == [("0/1", "Hello"), ("0/2", "HelloHi.Bye")]
+
+
 @pytest.mark.parametrize("as_text", [False, True])
 def test_a_column_of_the_messages_of_a_user(init: Init, tmp_path: Path, as_text: bool) -> None:
     turns = ["Hello", "Again"]
