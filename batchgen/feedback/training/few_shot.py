@@ -58,7 +58,7 @@ def write_few_shot(
     text = yaml.dump(content, Dumper=_Blocks, allow_unicode=True, sort_keys=False, width=110)
     with disk_errors("cannot write", target):
         whole = (_HEAD.format(name=target.name) + text).encode()
-        write_durably(target.absolute(), whole, scratch=target.absolute().parent, mode=0o644)
+        write_durably(target.absolute(), whole, scratch=target.absolute().parent)
 
 
 def _own_turns(prompt: PromptSpec) -> list[dict[str, str]]:

@@ -31,7 +31,7 @@ def check_target(target: Path) -> None:
 
 
 def write_rows(target: Path, rows: Sequence[Row], format_name: str) -> None:
-    """Write one file; one that exists is replaced when all is written.
+    """Write one file, which only its owner may read; one that exists is replaced when all is written.
 
     Raises:
         UsageError: see `check_target`.
@@ -42,6 +42,7 @@ def write_rows(target: Path, rows: Sequence[Row], format_name: str) -> None:
     unfinished = target.with_name(f".{uuid.uuid4().hex}{target.suffix}")
     with disk_errors("cannot write", target):
         try:
+            unfinished.touch(mode=0o600)
             if target.suffix.lower() == ".parquet":
                 pq.write_table(pa.Table.from_pylist(list(rows)), unfinished)
             else:

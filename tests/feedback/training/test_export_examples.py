@@ -1,6 +1,7 @@
 """Training data from votes, scores and verdicts: what is in it, what is left out, and why."""
 
 import json
+import stat
 from pathlib import Path
 from typing import Any, get_args
 
@@ -155,6 +156,7 @@ def test_passing_and_failing_a_metric_is_a_preference(make_run: MakeRun, tmp_pat
     )
     done, found = export(runs, tmp_path, "trl-dpo", sources=["metric:exact"])
     assert len(found) == 10
+    assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.glob("*.jsonl")} == {0o600}
     assert {row["chosen"][0]["content"] for row in found} == {row["q"] for row in rows}
     assert {(row["source"], row["raters"]) for row in found} == {("metric:exact", 0)}
     assert any("set input.role: evaluation" in note for note in done.notes)
@@ -334,6 +336,7 @@ def test_few_shot_examples_are_a_base_file_of_a_job(make_run: MakeRun, tmp_path:
     target = tmp_path / "examples.yaml"
     done = export_examples((run,), target, ExportOptions("few-shot", examples=1))
     assert list(done.files.values()) == [1]
+    assert stat.S_IMODE(target.stat().st_mode) == 0o600
     job = tmp_path / "next.yaml"
     job.write_text("extends: [job.yaml, examples.yaml]\noutput: {path: next}\n")
     from batchgen.run.run import run as run_job
