@@ -91,7 +91,7 @@ def fetch_demo_model(
     cache: Path | None = None,
     reporter: Reporter = SILENT,
 ) -> Path:
-    """Return the folder of a demo model; without one, download (93 MB) and convert it (half a minute).
+    """Return the folder of a demo model; without one, download (93 MB) and convert it (a quarter of a minute).
 
     Args:
         name: a key of `DEMO_MODELS`, with or without `demo:`.
