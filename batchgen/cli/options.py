@@ -24,6 +24,10 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 JOB = click.Path(path_type=Path)
 
 
+GIVEN_RUN = "batchgen.given_run"
+"""Key in the context of a command: the address of the run in object storage that the user gave."""
+
+
 class RunPath(click.Path):
     """A path, or the address of a run in object storage, which becomes the path of its copy on this machine."""
 
@@ -33,7 +37,9 @@ class RunPath(click.Path):
         if is_object_url(value):
             from batchgen.state.bucket_run import local_run
 
-            value = local_run(value)
+            given, value = value, local_run(value)
+            if ctx is not None:
+                ctx.meta[GIVEN_RUN] = given
         return super().convert(value, param, ctx)
 
 

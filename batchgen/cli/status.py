@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from batchgen.cli.options import RunPath, json_option, print_json
+from batchgen.cli.options import GIVEN_RUN, RunPath, json_option, print_json
 
 if TYPE_CHECKING:
     from batchgen.inspection.matrix_status import MatrixStatus
@@ -122,8 +122,9 @@ def status(run_folder: Path, as_json: bool) -> None:
     if progress.withheld:
         click.echo(f"staged   {progress.folder.staged}")
     failed = " --failed" if progress.failed else ""
+    run = click.get_current_context().meta.get(GIVEN_RUN, str(progress.folder.path))
     next_step = {
-        "complete": f"batchgen show {shlex.quote(str(progress.folder.path))}{failed}",
+        "complete": f"batchgen show {shlex.quote(run)}{failed}",
         "incomplete": progress.how_to_complete,
         "withheld": progress.how_to_complete,
         "running": "",

@@ -37,7 +37,9 @@ def test_reading_commands_take_an_address(
     publish(make_job, object_store, "new")
     new = object_store.address("new")
     for address in (top, f"{top}/", exact):
-        assert said(capfd, "status", address).startswith("test  complete · 30 of 30 rows")
+        status = said(capfd, "status", address)
+        assert status.startswith("test  complete · 30 of 30 rows")
+        assert f"next     batchgen show {address}" in status
         assert said(capfd, "verify", address) == "ok       complete · 4 files checked\n"
     for options in (["--row", "7"], ["--where", "score_exact = 0", "-n", "9", "--json"]):
         assert said(capfd, "show", top, *options) == said(capfd, "show", local, *options)

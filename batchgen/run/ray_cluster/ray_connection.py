@@ -52,6 +52,13 @@ def connect(address: str) -> Iterator[ModuleType]:
         ray.init(address=address, **options)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         raise _unreachable(address, error) from error
+    except Exception as error:  # of a node that takes too long to start, Ray raises no other type
+        if type(error) is not Exception:
+            raise
+        raise ResourceError(
+            f"--ray {address}: Ray did not start ({_first_line(error)})",
+            hint="Repeat the same command once the machine has less other work.",
+        ) from error
     try:
         if threading.current_thread() is threading.main_thread():
             for number, handler in handlers.items():  # Ray replaces some of them
@@ -78,12 +85,15 @@ def _check_reachable(address: str) -> None:
 
 
 def _unreachable(address: str, error: Exception) -> ResourceError:
-    first = (str(error).splitlines() or [type(error).__name__])[0]
     return ResourceError(
-        f"--ray {address}: no cluster can be reached there ({first})",
+        f"--ray {address}: no cluster can be reached there ({_first_line(error)})",
         hint="Start one with `ray start --head`, give HOST:PORT of its head node, or use --ray local. "
         "If the cluster requires a token, set RAY_AUTH_MODE=token.",
     )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _imported() -> ModuleType:

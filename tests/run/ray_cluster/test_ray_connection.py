@@ -1,5 +1,6 @@
 """Addresses of clusters that cannot be used: an error before Ray is imported, and before anything waits."""
 
+import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any, cast
@@ -28,6 +29,18 @@ def test_an_address_without_a_cluster(address: str, kind: type[BatchgenError], w
     with pytest.raises(kind, match="--ray") as caught, connect(address):
         pass
     assert words in caught.value.message
+    assert caught.value.hint
+
+
+def test_a_node_that_takes_too_long_to_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine Ray gives up after 30 seconds, with an error of no type of its own."""
+
+    def init(**_options: object) -> None:
+        raise Exception("The current node timed out during startup.")  # noqa: TRY002  # as Ray does
+
+    monkeypatch.setitem(sys.modules, "ray", cast(ModuleType, SimpleNamespace(init=init)))
+    with pytest.raises(ResourceError, match="timed out during startup") as caught, connect("local"):
+        pass
     assert caught.value.hint
 
 
