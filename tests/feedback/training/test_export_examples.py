@@ -156,7 +156,7 @@ def test_passing_and_failing_a_metric_is_a_preference(make_run: MakeRun, tmp_pat
     )
     done, found = export(runs, tmp_path, "trl-dpo", sources=["metric:exact"])
     assert len(found) == 10
-    assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.glob("*.jsonl")} == {0o600}
+    assert stat.S_IMODE((tmp_path / "training.jsonl").stat().st_mode) == 0o600
     assert {row["chosen"][0]["content"] for row in found} == {row["q"] for row in rows}
     assert {(row["source"], row["raters"]) for row in found} == {("metric:exact", 0)}
     assert any("set input.role: evaluation" in note for note in done.notes)
