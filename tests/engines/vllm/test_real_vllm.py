@@ -192,7 +192,7 @@ def test_closing_ends_all_processes_and_a_killed_core_is_a_death(
 ) -> None:
     others = descendants(os.getpid(), "EngineCore")
     with closing(opened(SPEC, demo_folder, tokenizer)) as one:
-        running = one.generate(requests(tokenizer, 100, max_new_tokens=64))
+        running = one.generate(requests(tokenizer, 100))
         next(running)
         started = [pid for pid in descendants(os.getpid(), "EngineCore") if pid not in others]
         assert len(started) == 1
