@@ -185,6 +185,14 @@ class Problem:
     column: int = 0
     file: str = ""
 
+    def located(self, file: str) -> str:
+        """Where it is, in the job file `file` or its own, and what it is."""
+        file = self.file or file
+        position = f"{file}:{self.line}:{self.column}" if self.line else file
+        return (
+            f"{position}: {self.key}: {self.message}" if self.key else f"{position}: {self.message}"
+        )
+
 
 class JobFileError(BatchgenError):
     """All errors of a job file, in the order of its lines, followed by those of its base files.
@@ -207,8 +215,7 @@ class JobFileError(BatchgenError):
         )
         self.file = file
         lines = {name: content.splitlines() for name, content in {**texts, file: text}.items()}
-        names = [p.file or file for p in self.problems]
-        shown = [_shown(p, n, lines.get(n, [])) for p, n in zip(self.problems, names, strict=True)]
+        shown = [_shown(p, file, lines.get(p.file or file, [])) for p in self.problems]
         super().__init__("\n".join(shown))
 
 
@@ -217,9 +224,7 @@ _PASSWORD = re.compile(r"(?<=://)[^\s/@]+(?=@)|(?<=[?&])[\w-]+=[^\s\"']+")
 
 
 def _shown(problem: Problem, file: str, lines: list[str]) -> str:
-    position = f"{file}:{problem.line}:{problem.column}" if problem.line else file
-    key = f"{problem.key}: " if problem.key else ""
-    shown = [f"{position}: {key}{problem.message}"]
+    shown = [problem.located(file)]
     if 0 < problem.line <= len(lines):
         # The caret is under the character only if tabs and control characters take one column each.
         source = "".join(c if c.isprintable() else " " for c in lines[problem.line - 1])[:160]

@@ -7,7 +7,7 @@ from batchgen.doctor.finding import Finding, problem
 from batchgen.doctor.model_checks import check_modelscope
 from batchgen.doctor.storage_checks import check_folder
 from batchgen.engines.engine_registry import estimate_engine, find_engine, required_weights
-from batchgen.errors import BatchgenError
+from batchgen.errors import BatchgenError, JobFileError
 from batchgen.jobfile.load import LoadedJob
 from batchgen.models.find_model import find_on_disk
 from batchgen.models.hubs.model_scope import PREFIX
@@ -27,7 +27,7 @@ def check_job(load: Callable[[], LoadedJob], *, hub_reachable: bool) -> Iterator
         for check in (check_answer_length_on_disk, check_weights_on_disk, check_adapters_on_disk):
             check(loaded)
     except BatchgenError as error:
-        yield _problem("job", error)
+        yield from _problems("job", error)
         return
     name, source = loaded.job.name, checked.source.describe()
     yield Finding("job", "ok", f"{name} · engine {loaded.job.model.engine} · input {source}")
@@ -53,7 +53,7 @@ def _check_model(loaded: LoadedJob, *, hub_reachable: bool) -> Iterator[Finding]
         try:
             folder = find_on_disk(model.path, model.revision)
         except BatchgenError as error:
-            yield _problem("model", error)
+            yield from _problems("model", error)
             return
         if folder is None:
             yield _absent(model.path, hub_reachable=hub_reachable)
@@ -68,7 +68,7 @@ def _check_model(loaded: LoadedJob, *, hub_reachable: bool) -> Iterator[Finding]
                 workers=loaded.job.run.workers,
             )
         except BatchgenError as error:
-            yield _problem("engine", error)
+            yield from _problems("engine", error)
             return
         text = f"{model.engine} on {estimate.device}, {estimate.workers.count} processes"
         yield Finding("engine", "ok", text)
@@ -84,9 +84,10 @@ def _absent(path: str, *, hub_reachable: bool) -> Finding:
     return problem("model", text, fix)
 
 
-def _problem(topic: str, error: BatchgenError) -> Finding:
-    return problem(
-        topic,
-        error.message,
-        error.hint or "Correct the job file, then check it with `batchgen validate`.",
-    )
+def _problems(topic: str, error: BatchgenError) -> Iterator[Finding]:
+    fix = "Correct the job file, then check it with `batchgen validate`."
+    if isinstance(error, JobFileError):
+        for one in error.problems:
+            yield problem(topic, one.located(error.file), one.hint or fix)
+    else:
+        yield problem(topic, error.message, error.hint or fix)

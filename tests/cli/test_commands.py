@@ -158,7 +158,7 @@ def test_plan_shows_the_settings_and_their_origin(
     assert call(["plan", str(job), "--set", "decoding.temperature=0.5"]) == 0
     out = capsys.readouterr().out
     assert re.search(r"Input .*rows\.jsonl\n +2 rows · jsonl", out)
-    assert "unused columns: unused" in out
+    assert "columns not in the prompts: unused" in out
     assert "Prompt    no model: the messages as UTF-8 bytes" in out
     assert "rows that will fail: 1 prompt_empty" in out
     assert "temperature 0.5 (--set)" in out

@@ -109,7 +109,7 @@ ROWS = [{"q": "one"}, {"q": "two"}]
         ({}, "job", "ok", "engine echo"),
         ({"prompt.user": "{{ nothing }}"}, "job", "problem", "nothing"),
         ({"input.path": "absent.jsonl"}, "job", "problem", "absent.jsonl"),
-        ({"decoding.temprature": "1"}, "job", "problem", "temperature"),
+        ({"decoding.temprature": "1"}, "job", "problem", "temprature"),
         ({"model.path": "org/absent"}, "model", "problem", "the hub is not reachable"),
         ({"output.path": "file/out"}, "output", "problem", "not a folder"),
     ],
@@ -125,7 +125,17 @@ def test_a_job(
     assert all(one.fix for one in found if one.status == "problem")
 
 
+def test_each_error_of_a_job_file_is_a_finding_with_its_hint(make_job: MakeJob) -> None:
+    job = make_job(ROWS, nam="x", inptu={})
+    found = list(check_job(lambda: load_job(job), hub_reachable=False))
+    assert [(one.text.split(": ", 1)[1], one.fix) for one in found] == [
+        ("inptu: unknown key", "Did you mean input?"),
+        ("nam: unknown key", "Did you mean name?"),
+    ]
+
+
 def test_a_job_file_that_is_absent() -> None:
     code, found = examine("absent.yaml", env={"HF_HUB_OFFLINE": "1"})
     assert (code, found["job"][0]["status"]) == (5, "problem")
+    assert found["job"][0]["fix"] == "Give the path of a job file."
     assert found["hub"][0]["status"] == "note"

@@ -67,7 +67,7 @@ def _input(plan: Plan) -> list[str]:
     lines += [f"cross {' · '.join(_crossed(selection.cross))}"] if selection.cross else []
     used = {*setup.request_builder.columns, source.id_column}
     if unused := [column for column in source.columns if column not in used]:
-        lines.append(f"unused columns: {_few(unused)}")
+        lines.append(f"columns not in the prompts: {_few(unused)}")
     if plan.failures:
         counted = " · ".join(f"{count:,} {code}" for code, count in sorted(plan.failures.items()))
         lines.append(f"rows that will fail: {counted}")

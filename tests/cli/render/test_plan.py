@@ -53,12 +53,12 @@ def test_warnings_of_the_engine_are_lines_of_their_own(
 def test_a_few_unused_columns_are_named(make_job: MakeJob, columns: int, shown: str) -> None:
     row = {"q": "x"} | {f"c{number}": number for number in range(columns)}
     found = lines(plan(load_job(make_job([row]))))
-    assert f"{' ' * 10}unused columns: {shown}" in found
+    assert f"{' ' * 10}columns not in the prompts: {shown}" in found
 
 
 def test_a_long_name_of_a_column_is_cut(make_job: MakeJob) -> None:
     found = lines(plan(load_job(make_job([{"q": "x", "n" * 5000: 1}]))))
-    assert f"{' ' * 10}unused columns: {'n' * 39}…" in found
+    assert f"{' ' * 10}columns not in the prompts: {'n' * 39}…" in found
 
 
 def test_without_a_model_there_is_no_template_and_no_context_length(make_job: MakeJob) -> None:

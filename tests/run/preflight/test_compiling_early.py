@@ -38,7 +38,7 @@ def test_a_run_that_converts_its_model_compiles_meanwhile(
 
     entry = replace(find_engine("transformers"), compile_early=compile_early)
     monkeypatch.setenv("BATCHGEN_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(compiling_early, "find_engine", lambda _: entry)
+    monkeypatch.setattr(compiling_early, "ENGINES", {"transformers": entry})
     monkeypatch.setattr(gguf_model.GgufTools.__init__, "__defaults__", (convert, lambda _: 1, 1))
     with pytest.raises(ModelError, match="not converted"):
         run(make_job(model={"path": str(file), "engine": "transformers"}))
