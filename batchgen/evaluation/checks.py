@@ -13,6 +13,7 @@ from batchgen.evaluation.slices import slice_column
 from batchgen.job.evaluate import Evaluate, Gate
 from batchgen.job.judge import Judge
 from batchgen.metrics.likelihood_columns import is_model_metric
+from batchgen.output.parsed_column import PARSED
 from batchgen.output.schema import folded_name
 from batchgen.output.score_tables import SCORE_PREFIX
 from batchgen.state.run_folder import RunFolder
@@ -152,7 +153,10 @@ def _model_problems(
 
 def _missing_column(key: str, name: str, columns: Sequence[str]) -> Problem:
     message = f"column {name!r} is not among the columns of the answers"
-    return Problem(key, message, f"There are: {', '.join(columns)}.")
+    hint = f"There are: {', '.join(columns)}."
+    if name.startswith(f"{PARSED}.") and PARSED not in columns:
+        hint = f"Set output.parse: true, which writes the column {PARSED}."
+    return Problem(key, message, hint)
 
 
 def _column_problems(evaluation: Evaluation, columns: Sequence[str]) -> list[Problem]:

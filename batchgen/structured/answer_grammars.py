@@ -167,6 +167,9 @@ def _read_schema(file: Path) -> object:
     except RepeatedKeyError as error:
         hint = "Keep one of them."
         raise JobKeyError(key, f"{file}: an object has the key {error} twice", hint=hint) from error
+    except json.JSONDecodeError as error:
+        message = f"{file}:{error.lineno}:{error.colno}: is not JSON: {error.msg}"
+        raise JobKeyError(key, message, hint="Correct the file.") from error
     except (ValueError, RecursionError) as error:
         raise JobKeyError(
             key, f"{file}: is not JSON", hint="Give the path of a JSON Schema file."

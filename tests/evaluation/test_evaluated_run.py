@@ -241,6 +241,15 @@ def test_columns_used_for_scoring_must_be_kept(make_job: MakeJob) -> None:
         run(load_job(job))
 
 
+def test_a_field_of_answers_that_are_not_parsed_is_named_with_the_key_that_parses_them(
+    make_job: MakeJob,
+) -> None:
+    form = {"response_format": {"json_schema": {"properties": {"a": {"type": "integer"}}}}}
+    job = make_job(ROWS, evaluate=EVALUATE | {"slices": ["parsed.a"]}, decoding=form)
+    with pytest.raises(JobFileError, match=r"'parsed\.a' is not .*\n.*\n.*\n.*output\.parse: true"):
+        check_input(load_job(job))
+
+
 def gated(make_job: MakeJob, least: float, *, rows: Any = ROWS[:3]) -> Path:
     evaluate = EVALUATE | {"gates": [{"metric": "exact", "min": least}]}
     return make_job(rows, evaluate=evaluate, output={"path": "out", "publish": "gated"})

@@ -166,6 +166,7 @@ def test_the_place_in_a_schema_file_is_named(make_job: MakeJob, tmp_path: Path) 
         pytest.param('{"items":' * 900 + "{}" + "}" * 900, "levels deep", id="deep"),
         pytest.param('{"const": NaN}', "expected value", id="not a number"),
         pytest.param('{"items":' * 90_000, "is not JSON", id="too deep to read"),
+        pytest.param('{\n "a": }', "schema.json:2:7: is not JSON: Expecting value", id="no value"),
     ],
 )
 def test_a_schema_file_that_cannot_be_used(
