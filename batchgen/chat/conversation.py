@@ -21,7 +21,7 @@ HELP = {
     "/retry": "answer the last message again",
     "/undo": "remove the last message and its answer",
     "/new": "start again",
-    "/save FILE": "append the conversation to FILE, an input for prompt.replay: recorded",
+    "/save FILE": "append the conversation to FILE (prompt.replay reads it)",
     "/show prompt": "show what the model received",
     "/help": "list these commands",
     "/quit": "end",

@@ -6,9 +6,10 @@ import pty
 import signal
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -250,3 +251,36 @@ def test_a_signal_stops_a_run_although_nobody_reads_its_messages(
         assert process.wait(timeout=30) == -signal.SIGTERM
     assert subprocess.run([*run, "-q"], check=False).returncode == 0
     assert pl.read_parquet(output / "responses.parquet").height == 20_000
+
+
+def test_a_terminal_shows_answers_and_hints_without_broken_words(tmp_path: Path) -> None:
+    columns, words = 50, "generation of several sentences without an end " * 3
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"q": words}))
+    job = {
+        "version": 1,
+        "name": "wide",
+        "input": {"path": "rows.jsonl"},
+        "prompt": {"user": "{{ q }}"},
+        "model": {"engine": "echo"},
+        "decoding": {"max_new_tokens": 12},
+        "output": {"path": "out"},
+    }
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(job))
+    master, terminal = pty.openpty()
+    termios.tcsetwinsize(terminal, (40, columns))
+    environment = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
+    command = [*COMMAND, "run", str(tmp_path / "job.yaml")]
+    with subprocess.Popen(command, stdout=terminal, stderr=terminal, env=environment) as process:
+        os.close(terminal)
+        shown = b""
+        with suppress(OSError):  # the process has ended
+            while read := os.read(master, 4096):
+                shown += read
+    os.close(master)
+    lines = shown.decode().replace("\r", "\n").splitlines()
+    hint = next(n for n, line in enumerate(lines) if line.startswith("hint "))
+    answer = next(n for n, line in enumerate(lines) if line.startswith("user:"))
+    for first in (hint, answer):
+        paragraph = lines[first : first + 6]
+        assert max(map(len, paragraph)) <= columns, paragraph
+    assert process.returncode == 0

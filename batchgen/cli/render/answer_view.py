@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from batchgen.cli.render.metric_table import format_value
-from batchgen.cli.render.terminal import format_count, printable, shorten
+from batchgen.cli.render.terminal import format_count, printable, shorten, wrapped_line
 from batchgen.inspection.answer_table import AnswerTable, RowSelection
 from batchgen.output.score_tables import SCORE_PREFIX
 
@@ -71,5 +71,7 @@ def _print_rule(title: str) -> None:
 
 
 def _print_text(label: str, text: str, characters: int) -> None:
-    shown = shorten(printable(text.strip()), characters).replace("\n", "\n" + " " * _INDENT)
-    click.echo(f"{printable(label):<{_INDENT}}{shown}")
+    head = f"{printable(label):<{_INDENT}}"
+    for line in shorten(printable(text.strip()), characters).split("\n"):
+        click.echo(wrapped_line(head + line, _INDENT))
+        head = " " * _INDENT

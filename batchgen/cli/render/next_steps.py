@@ -29,7 +29,7 @@ def next_steps(folder: Path) -> Iterator[str]:
         }
     steps |= {"batchgen doctor": "check this machine", "batchgen --help": "list all commands"}
     width = max(map(len, steps))
-    yield "batchgen generates text for every row of a table: offline, in batches, resumable."
+    yield "batchgen generates text for each row of a table: offline, in batches, resumable"
     yield ""
     yield from (f"  {command:<{width}}  {text}" for command, text in steps.items())
 

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from batchgen.cli.render.answer_view import print_first_answers
 from batchgen.cli.render.confusion_table import confusion_lines
 from batchgen.cli.render.metric_table import gate_lines, metric_lines, score_summary, unscored_lines
-from batchgen.cli.render.terminal import format_answers, format_count, printable
+from batchgen.cli.render.terminal import format_answers, format_count, printable, wrapped_line
 from batchgen.errors import ExitCode
 from batchgen.evaluation.confusion import read_confusion_matrices
 from batchgen.inspection.answer_table import open_answer_table
@@ -28,7 +28,10 @@ SHOWN_CHARACTERS = 600
 
 def print_summary(result: RunResult, *, resume: str) -> None:
     """Print the summary of a run on stderr; `resume` is the command that resumes it."""
-    click.echo("\n".join(_lines(result, resume)), err=True)
+    for line in _lines(result, resume):
+        # A path or a command is copied whole: the terminal wraps it.
+        wraps = line.startswith("hint ")
+        click.echo(wrapped_line(line, 7, err=True) if wraps else line, err=True)
 
 
 def result_lines(result: RunResult) -> list[str]:

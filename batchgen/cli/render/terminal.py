@@ -77,9 +77,13 @@ def fit_width(text: str, columns: int) -> str:
     return text + " " * (columns - display_width(text))
 
 
-def wrapped_line(text: str, indent: int) -> str:
-    """The text in lines of the terminal's width, the further ones indented; unchanged where stdout is not a terminal."""
-    return wrap(text, indent, window_width()) if sys.stdout.isatty() else text
+def wrapped_line(text: str, indent: int, *, err: bool = False) -> str:
+    """The text in lines of the terminal's width, the further ones indented; unchanged where it is not printed to a terminal.
+
+    It is printed to stdout, with `err` to stderr.
+    """
+    stream = sys.stderr if err else sys.stdout
+    return wrap(text, indent, window_width()) if stream.isatty() else text
 
 
 def wrap(text: str, indent: int, width: int) -> str:
