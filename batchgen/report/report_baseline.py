@@ -95,7 +95,10 @@ def check_common_rows(comparison: Comparison) -> None:
     problem = f"{comparison.new} and {comparison.base} have no answer to the same prompt in common"
     if changed := comparison.changed_prompts.count:
         problem += f": the prompts of {changed:,} rows differ"
-    raise UsageError(problem, hint="Give a baseline with the same ids and prompts.")
+        hint = "To compare prompts, use batchgen compare BASE NEW --pair-changed-prompts -o FILE."
+    else:
+        hint = "Give a baseline with the same ids and prompts."
+    raise UsageError(problem, hint=hint)
 
 
 def _keys(flips: Iterable[Flip]) -> list[AnswerKey]:

@@ -58,6 +58,7 @@ def test_a_baseline_of_other_prompts(scored: MakeRun) -> None:
     with pytest.raises(UsageError, match="no answer to the same prompt in common") as raised:
         open_baseline(open_reported_run(new), base)
     assert "the prompts of 1 rows differ" in raised.value.message
+    assert "compare BASE NEW --pair-changed-prompts" in raised.value.hint
 
 
 def test_a_baseline_without_scores(scored: MakeRun, tmp_path: Path) -> None:
