@@ -37,6 +37,11 @@ def _withhold(folder: Path) -> None:
     (staged / "withheld.json").write_text("{}")
 
 
+def _add_part(folder: Path) -> None:
+    (folder / "responses").mkdir()
+    (folder / "responses" / "part-00009.parquet").write_bytes(b"")
+
+
 DAMAGES: dict[str, Callable[[Path], object]] = {
     "在发布后丢失": lambda folder: (folder / "metrics.parquet").unlink(),
     "字节，应为": lambda folder: os.truncate(folder / "metrics.parquet", 100),
@@ -48,10 +53,7 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
         json.dumps({**json.loads((folder / "manifest.json").read_text()), "job": "x"})
     ),
     "而该运行的其他文件还在": lambda folder: (folder / "manifest.json").unlink(),
-    "不在该运行的清单中": lambda folder: (
-        (folder / "responses").mkdir()
-        or (folder / "responses" / "part-00009.parquet").write_bytes(b"")
-    ),
+    "不在该运行的清单中": _add_part,
     "发布被中断": lambda folder: (folder / ".batchgen" / "release.json").write_text("{}"),
     "未发布": _withhold,
 }
