@@ -14,6 +14,12 @@ JobKind = Literal["content", "evaluation", "labels", "conversation"]
 MOST_LABELS = 20
 MOST_OF_SHORT = 40
 """Characters of short references, on average."""
+_METRICS = {
+    "solution": ("number",),
+    "short": ("normalized_match", "token_f1"),
+    "long": ("token_f1", "rouge"),
+}
+"""Of free texts, by `Proposal.answers`."""
 _IDS = ("id", "key", "uuid", "qid", "编号", "序号", "题号", "标识")
 _PROMPTS = (
     *("prompt", "question", "instruction", "query", "text", "body", "note", "idea", "content"),
@@ -121,7 +127,8 @@ def propose(profile: TableProfile, kind: JobKind | None = None) -> Proposal:
         conversation=conversation if kind == "conversation" else "",
         turns=turns if kind == "conversation" else "",
         is_answered=kind == "conversation"
-        and any(c.is_answered for c in columns.values() if c.name == conversation),
+        and conversation in columns
+        and columns[conversation].is_answered,
         reference=reference if scored else "",
         labels=tuple(labels) if kind == "labels" else (),
         metrics=_metrics(column, labels) if column else (),
@@ -193,13 +200,7 @@ def _metrics(reference: ColumnProfile, labels: Collection[str]) -> tuple[str, ..
     if labels and not reference.is_numeric:
         listed = ", ".join(map(yaml_text, labels))
         return (f"{{type: choice, labels: [{listed}]}}",)
-    if reference.is_numeric or reference.is_solution:
-        return ("number",)
-    return (
-        ("normalized_match", "token_f1")
-        if reference.mean_length <= MOST_OF_SHORT
-        else ("token_f1", "rouge")
-    )
+    return ("number",) if reference.is_numeric else _METRICS[_answers(reference)]
 
 
 def _answers(reference: ColumnProfile) -> Literal["short", "long", "solution"]:

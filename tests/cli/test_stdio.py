@@ -18,6 +18,8 @@ import polars as pl
 import pytest
 import yaml
 
+from tests.conftest import MakeJob
+
 COMMAND = [sys.executable, "-m", "batchgen"]
 FULL = Path("/dev/full")
 ROWS = [
@@ -253,23 +255,13 @@ def test_a_signal_stops_a_run_although_nobody_reads_its_messages(
     assert pl.read_parquet(output / "responses.parquet").height == 20_000
 
 
-def test_a_terminal_shows_answers_and_hints_without_broken_words(tmp_path: Path) -> None:
+def test_a_terminal_shows_answers_and_hints_without_broken_words(make_job: MakeJob) -> None:
     columns, words = 50, "generation of several sentences without an end " * 3
-    (tmp_path / "rows.jsonl").write_text(json.dumps({"q": words}))
-    job = {
-        "version": 1,
-        "name": "wide",
-        "input": {"path": "rows.jsonl"},
-        "prompt": {"user": "{{ q }}"},
-        "model": {"engine": "echo"},
-        "decoding": {"max_new_tokens": 12},
-        "output": {"path": "out"},
-    }
-    (tmp_path / "job.yaml").write_text(yaml.safe_dump(job))
+    job = make_job([{"q": words}], decoding={"max_new_tokens": 12})
     master, terminal = pty.openpty()
     termios.tcsetwinsize(terminal, (40, columns))
     environment = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
-    command = [*COMMAND, "run", str(tmp_path / "job.yaml")]
+    command = [*COMMAND, "run", str(job)]
     with subprocess.Popen(command, stdout=terminal, stderr=terminal, env=environment) as process:
         os.close(terminal)
         shown = b""
@@ -277,10 +269,11 @@ def test_a_terminal_shows_answers_and_hints_without_broken_words(tmp_path: Path)
             while read := os.read(master, 4096):
                 shown += read
     os.close(master)
-    lines = shown.decode().replace("\r", "\n").splitlines()
-    hint = next(n for n, line in enumerate(lines) if line.startswith("hint "))
-    answer = next(n for n, line in enumerate(lines) if line.startswith("user:"))
-    for first in (hint, answer):
-        paragraph = lines[first : first + 6]
-        assert max(map(len, paragraph)) <= columns, paragraph
+    lines = [line for line in shown.decode().replace("\r", "\n").splitlines() if line]
+    starts = ("hint ", "wrote ", "user:", "answer:")
+    hint, wrote, user, answer = (
+        next(n for n, line in enumerate(lines) if line.startswith(start)) for start in starts
+    )
+    assert max(map(len, lines[hint:wrote] + lines[user:answer])) <= columns
+    assert words.strip() in " ".join(" ".join(lines[user:answer]).split())
     assert process.returncode == 0

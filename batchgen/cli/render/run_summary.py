@@ -28,10 +28,7 @@ SHOWN_CHARACTERS = 600
 
 def print_summary(result: RunResult, *, resume: str) -> None:
     """Print the summary of a run on stderr; `resume` is the command that resumes it."""
-    for line in _lines(result, resume):
-        # A path or a command is copied whole: the terminal wraps it.
-        wraps = line.startswith("hint ")
-        click.echo(wrapped_line(line, 7, err=True) if wraps else line, err=True)
+    click.echo("\n".join(_lines(result, resume)), err=True)
 
 
 def result_lines(result: RunResult) -> list[str]:
@@ -62,7 +59,8 @@ def _lines(result: RunResult, resume: str) -> list[str]:
         lines.append(f"reused {reused.reused:,} · {new}")
     lines += _failures(result)
     if counts.cut_by_length:
-        lines.append(f"hint   {_cut_answers(result)}")
+        # Only this line is wrapped here: paths and commands of the others are copied whole.
+        lines.append(wrapped_line(f"hint   {_cut_answers(result)}", 7, err=True))
     lines += unscored_lines(result.metrics, _scores(result))
     lines += gate_lines(result.gates)
     if result.outcome == "withheld":
