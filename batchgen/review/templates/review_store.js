@@ -86,19 +86,26 @@ const review = (() => {
     };
   };
 
-  // The file: answers are in the page, votes in the browser.
+  // The file: answers are in the page, votes in the browser. Each vote and each side has an entry of its own: the same page
+  // may be open in several tabs, which add to each other's entries and replace none.
   const exported = (reviewer, changed) => {
-    const key = "votes:" + reviewer;
-    const state = kept.read(key) ?? { votes: [], sides: {} };
-    let last = state.votes.reduce((latest, vote) => Math.max(latest, Date.parse(vote.time)), 0), isKept = true, fetched = true;
-    const keep = () => { isKept = kept.write(key, state); return isKept; };
+    const votesKey = "vote:" + reviewer + ":", sideKey = "side:" + reviewer + ":";
+    const votes = new Map(), sides = new Map(), unkept = new Set();
+    let fetched = true;
+    const all = () => {
+      for (const key of kept.keys(votesKey)) {
+        const found = kept.read(key);
+        if (found) votes.set(found.vote_id, found);
+      }
+      return [...votes.values()].sort((one, other) => Date.parse(one.time) - Date.parse(other.time));
+    };
+    let last = all().reduce((latest, vote) => Math.max(latest, Date.parse(vote.time)), 0);
     const first = (n) => {
       if (!config.pair) return "run";
-      if (!state.sides[n]) {
-        state.sides[n] = crypto.getRandomValues(new Uint8Array(1))[0] % 2 ? "run" : "other";
-        keep();
-      }
-      return state.sides[n];
+      const found = kept.read(sideKey + n) ?? sides.get(n) ?? (crypto.getRandomValues(new Uint8Array(1))[0] % 2 ? "run" : "other");
+      sides.set(n, found);
+      kept.write(sideKey + n, found);
+      return found;
     };
     const complete = (record) => {
       const [run, other] = data.items[record.n].votes, side = first(record.n);
@@ -119,7 +126,7 @@ const review = (() => {
       return JSON.stringify(vote) + "\n";
     };
     return {
-      open: async () => ({ queue: data.items.map((item) => item.n), votes: [...state.votes], progress: [] }),
+      open: async () => ({ queue: data.items.map((item) => item.n), votes: all(), progress: [] }),
       item: async (n) => {
         const { votes, ...item } = data.items[n];
         return first(n) === "run" ? item : { ...item, answers: [...item.answers].reverse() };
@@ -127,15 +134,18 @@ const review = (() => {
       next: async () => null,
       save: (record) => {
         last = Math.max(Date.now(), last + 1);
-        state.votes.push({ ...record, time: new Date(last).toISOString() });
+        const vote = { ...record, time: new Date(last).toISOString() };
+        votes.set(vote.vote_id, vote);
+        unkept.add(vote);
+        for (const one of unkept) if (kept.write(votesKey + one.vote_id, one)) unkept.delete(one);
         fetched = false;
-        changed({ kind: keep() ? "kept" : "not_kept" });
+        changed({ kind: unkept.size ? "not_kept" : "kept" });
       },
       file: () => {
         fetched = true;
-        return state.votes.map(complete).join("");
+        return all().map(complete).join("");
       },
-      get unsent() { return isKept || fetched ? 0 : state.votes.length; },
+      get unsent() { return fetched ? 0 : unkept.size; },
     };
   };
   return { config, hex, kept, open: config.exported ? exported : served };
