@@ -10,6 +10,7 @@ from batchgen.report.charts.draw_charts import LONGEST_LABEL, Interval, interval
 from batchgen.report.differences import difference_values, verdict_tone
 from batchgen.report.number_text import format_value
 from batchgen.report.page import render_page
+from batchgen.report.page_text import chart_label
 
 _MAX_CHARTS = 12
 
@@ -73,4 +74,5 @@ def _charts(metrics: Sequence[str], runs: Mapping[str, Comparison]) -> Iterator[
         ]
         if intervals:
             metric = pairs[0][1].metric
-            yield metric, interval_chart(intervals, f"Differences of {metric} with their intervals")
+            label = chart_label("chart_differences", metric=metric)
+            yield metric, interval_chart(intervals, label)

@@ -19,7 +19,7 @@ from batchgen.report.charts.draw_charts import (
 from batchgen.report.differences import comparison_values
 from batchgen.report.number_text import format_share, format_value
 from batchgen.report.page import render_page
-from batchgen.report.page_text import ENDINGS, LANGUAGES, TEXTS
+from batchgen.report.page_text import ENDINGS, LANGUAGES, TEXTS, chart_label
 from batchgen.report.provenance import provenance_groups
 from batchgen.report.report_baseline import Baseline
 from batchgen.report.reported_run import ReportedRun
@@ -118,11 +118,11 @@ def _metric_charts(run: ReportedRun) -> Iterator[str]:
     rows = [row for row in run.overall if row.value is not None]
     fractions = [row for row in rows if row.unit == "fraction"]
     if fractions:
-        label = "Metrics between 0 and 1 with their intervals"
+        label = chart_label("chart_fractions")
         yield interval_chart([_interval(row) for row in fractions], label, domain=(0, 1))
     for row in rows:
         if row.unit != "fraction" and row.ci_low is not None:
-            yield interval_chart([_interval(row)], f"{row.metric} with its interval")
+            yield interval_chart([_interval(row)], chart_label("chart_metric", metric=row.metric))
 
 
 def _interval(row: MetricRow) -> Interval:
@@ -142,10 +142,11 @@ def _histograms(
             found.append((None, row.metric, values))
     for key, metric, values in found[:_MAX_HISTOGRAMS]:
         bins, median = bin_values(values), float(np.median(values))
+        label = chart_label("chart_distribution", name=TEXTS[key] if key else metric)
         yield {
             "key": key,
             "metric": metric,
-            "svg": histogram_chart(bins, f"Distribution of {metric or key}"),
+            "svg": histogram_chart(bins, label),
             "above": bins.above,
             "median": format_value(median, ""),
         }
@@ -160,7 +161,7 @@ def _finish_charts(answers: AnswerSurvey) -> Mapping[str, str]:
     for number, language in enumerate(LANGUAGES):
         known = {key: texts[number] for key, texts in ENDINGS.items()}
         counts = [(known.get(f"end_{reason}", reason), count) for reason, count in ordered]
-        charts[language] = bar_chart(counts, TEXTS["finish"][number])
+        charts[language] = bar_chart(counts, TEXTS["finish"])
     return charts
 
 

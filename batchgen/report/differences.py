@@ -6,6 +6,7 @@ from typing import Any
 from batchgen.evaluation.comparing.compare import Comparison, MetricComparison
 from batchgen.report.charts.draw_charts import Interval, interval_chart
 from batchgen.report.number_text import format_p, format_signed, format_value
+from batchgen.report.page_text import TEXTS
 from batchgen.report.translation.reasons import reason_texts
 
 _MAX_SLICES = 60
@@ -57,7 +58,7 @@ def _forest_charts(metrics: Sequence[MetricComparison]) -> list[str]:
     others = [[one] for one in compared if one.unit != "fraction"]
     groups = [fractions, *others] if fractions else others
     return [
-        interval_chart([_forest_interval(one) for one in group], "Differences with their intervals")
+        interval_chart([_forest_interval(one) for one in group], TEXTS["forest"])
         for group in groups
     ]
 

@@ -27,6 +27,11 @@ HISTORY_TEXTS: Mapping[str, tuple[str, str]] = {
         "p is that of `batchgen compare`, adjusted within each pair of runs (Holm).",
         "相邻两次运行中提示词相同的回答：变好的条数（横线上方）与变差的条数（横线下方）。p 值的算法与 batchgen compare 相同，在每对运行内校正（Holm）。",
     ),
+    "chart_trend": (
+        "{metric} over {runs} runs with intervals",
+        "{runs} 次运行中 {metric} 的变化与置信区间",
+    ),
+    "chart_flips": ("Answers that changed in {metric}", "{metric} 有变化的回答"),
     "history_no_flips": (
         "No two runs in succession have scores of answers to the same prompts.",
         "没有两次相邻的运行含有提示词相同且有分数的回答。",

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from batchgen.report.history_text import HISTORY_TEXTS
 
 LANGUAGES = ("en", "zh")
+Pair = tuple[str, str]
+"""A text in each of `LANGUAGES`."""
 
 ENDINGS: Mapping[str, tuple[str, str]] = {
     "end_stop": ("stop", "正常结束"),
@@ -56,6 +58,13 @@ TEXTS: Mapping[str, tuple[str, str]] = {
         "每次运行都与 {base} 逐条比较。p 值按所有运行的全部主要指标校正（Holm）：运行越多，其中一次碰巧更好的可能性越大。",
     ),
     "forest": ("Differences with their intervals", "差值与区间"),
+    "chart_fractions": (
+        "Metrics between 0 and 1 with their intervals",
+        "取值在 0 到 1 之间的指标及其置信区间",
+    ),
+    "chart_metric": ("{metric} with its interval", "{metric} 及其置信区间"),
+    "chart_distribution": ("Distribution: {name}", "分布：{name}"),
+    "chart_differences": ("Differences of {metric} with their intervals", "{metric} 的差值与区间"),
     "in_common": ("{n} answers in common.", "共有的回答 {n} 条。"),
     "only_base": ("{n} only in the baseline.", "仅基准运行有 {n} 条。"),
     "only_new": ("{n} only in this run.", "仅本次运行有 {n} 条。"),
@@ -235,3 +244,12 @@ SCRIPT_TEXTS: Mapping[str, tuple[str, str]] = {
     "user": ("user", "用户"),
     "assistant": ("assistant", "助手"),
 }
+
+
+def chart_label(key: str, **values: str | Pair) -> Pair:
+    """The description of a chart: a text of the page with its values, of which a pair is a value in each language."""
+    english, chinese = (
+        text.format_map({k: v if isinstance(v, str) else v[n] for k, v in values.items()})
+        for n, text in enumerate(TEXTS[key])
+    )
+    return english, chinese

@@ -20,15 +20,16 @@ def test_only_listed_elements_and_attributes_stay() -> None:
         f'<a href="x"><path d="M0,0" fill="{ACCENT}"/></a><g style="color: red"><path d="M1,1" fill="{ACCENT}" onclick="x()"/>'
         "<text>&lt;b&gt;</text></g></svg>"
     )
-    assert clean_svg(text, 'a "chart"') == (
-        '<svg viewBox="0 0 1 1" role="img" aria-label="a &quot;chart&quot;"><g>'
+    assert clean_svg(text, ('a "chart"\u202e', "图表")) == (
+        '<svg viewBox="0 0 1 1" role="img" aria-label="a &quot;chart&quot;&lt;U+202E&gt;" '
+        'data-en="a &quot;chart&quot;&lt;U+202E&gt;" data-zh="图表"><g>'
         '<path d="M1,1" class="f-accent" /><text>&lt;b&gt;</text></g></svg>'
     )
 
 
 def test_labels_are_text_and_colors_are_classes() -> None:
     rows = [Interval("<b>精确</b>", 0.5, 0.4, 0.6, "good"), Interval("x", 0.1, None, None)]
-    drawn = interval_chart(rows, "metrics", domain=(0, 1))
+    drawn = interval_chart(rows, ("metrics", "指标"), domain=(0, 1))
     assert "&lt;b&gt;精确&lt;/b&gt;" in drawn
     assert "s-good" in drawn
     assert "f-accent" in drawn
@@ -37,7 +38,7 @@ def test_labels_are_text_and_colors_are_classes() -> None:
 
 
 def test_bars_have_their_numbers() -> None:
-    assert ">1,200<" in bar_chart([("stop", 1200), ("length", 7)], "reasons")
+    assert ">1,200<" in bar_chart([("stop", 1200), ("length", 7)], ("reasons", "原因"))
 
 
 @pytest.mark.parametrize(
@@ -47,4 +48,4 @@ def test_every_value_is_in_a_bin_or_counted_above(values: list[float]) -> None:
     bins = bin_values(np.array(values))
     assert sum(bins.counts) + bins.above == len(values)
     assert len(bins.edges) == len(bins.counts) + 1 <= 33
-    assert histogram_chart(bins, "values").startswith("<svg")
+    assert histogram_chart(bins, ("values", "数值")).startswith("<svg")

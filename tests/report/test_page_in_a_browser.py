@@ -1,5 +1,6 @@
 """The page in Chromium: search, filters, languages, and rows that try to run, load or disguise something."""
 
+import re
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -66,10 +67,10 @@ def test_search_filters_and_order(scored: MakeRun, show: Callable[..., Opened]) 
 
 
 def test_hostile_rows(scored: MakeRun, show: Callable[..., Opened]) -> None:
-    texts = [*HOSTILE, "long"]
+    texts = [*HOSTILE, "long", "wide"]
     folder = scored(
         rows=[(text, False) for text in texts],
-        columns={"kind": [*HOSTILE, LONG], "gold": [*HOSTILE[1:], "x", LONG]},
+        columns={"kind": [*HOSTILE, LONG, "w" * 300], "gold": [*HOSTILE[1:], "x", LONG, "y"]},
         slices=["kind"],
     )
     path = write_report(folder)
@@ -85,6 +86,10 @@ def test_hostile_rows(scored: MakeRun, show: Callable[..., Opened]) -> None:
     assert "… 996,000 more characters" in joined
     assert page.evaluate("window.hacked") is None
     assert page.locator("img").count() == 0
+    names = page.locator("#by-slice option").all_text_contents()
+    assert any("<U+202E>evil<U+202C>" in name for name in names)
+    page.set_viewport_size({"width": 400, "height": 800})
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert (opened.requests, opened.messages, opened.violations) == ([page.url], [], [])
 
 
@@ -141,12 +146,15 @@ def test_chinese_dark_and_narrow(scored: MakeRun, show: Callable[..., Opened], w
     folder = scored(gates=[{"metric": "exact", "min": 0.1}])
     opened = show(write_report(folder).as_uri(), language="zh-CN", width=width)
     page = opened.page
+    labels = "[...document.querySelectorAll('svg')].map(chart => chart.ariaLabel)"
+    assert all(re.search("[\u4e00-\u9fff]", label) for label in page.evaluate(labels))
     assert "通过：全部门禁均已通过" in page.inner_text("#verdict")
     assert "every gate passed" not in page.inner_text("#verdict")
     open_answers(page)
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     page.click("#language")
     assert "Passed: every gate passed" in page.inner_text("#verdict")
+    assert "Distribution: New tokens of an answer" in page.evaluate(labels)
     light = page.evaluate("getComputedStyle(document.body).backgroundColor")
     page.click("#theme")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") != light

@@ -110,5 +110,5 @@ def test_a_missing_package_is_reported_before_the_run(make_job: MakeJob, tmp_pat
 def test_a_page_names_reasons_and_groups_in_both_languages(make_job: MakeJob) -> None:
     page = of(run(load_job(make_job(evaluate=EVALUATE, output={"report": True}))).folder)
     assert {"stop", "正常结束"} <= set(page.content("text"))
-    assert "结束原因" in {attrs.get("aria-label") for tag, attrs in page.elements if tag == "svg"}
+    assert "结束原因" in {attrs.get("data-zh") for tag, attrs in page.elements if tag == "svg"}
     assert {"settings", "设置"} <= set(page.content("span"))

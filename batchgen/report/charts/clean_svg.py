@@ -7,6 +7,8 @@ does not reach the page.
 import xml.etree.ElementTree as ET
 
 from batchgen.report.charts.chart_colors import COLOR_CLASSES
+from batchgen.report.page_text import LANGUAGES, Pair
+from batchgen.report.visible_text import visible
 
 _SVG = "{http://www.w3.org/2000/svg}"
 _SHAPES = frozenset({"d", "x", "y", "x2", "y2", "width", "height", "transform"})
@@ -21,13 +23,18 @@ _ATTRIBUTES = {
 _PAINT = {"fill": "f", "stroke": "s"}
 
 
-def clean_svg(text: str, label: str) -> str:
-    """The chart as markup for an HTML page; `label` is its description for readers who do not see it."""
+def clean_svg(text: str, label: Pair) -> str:
+    """The chart as markup for an HTML page; `label` is its description for readers who do not see it.
+
+    The page's script puts the label of its language into `aria-label`.
+    """
     root = _clean(ET.fromstring(text))
     if root is None:
         raise ValueError("not an SVG file")
     root.set("role", "img")
-    root.set("aria-label", label)
+    root.set("aria-label", visible(label[0]))
+    for language, words in zip(LANGUAGES, label, strict=True):
+        root.set(f"data-{language}", visible(words))
     return ET.tostring(root, encoding="unicode")
 
 

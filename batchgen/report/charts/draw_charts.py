@@ -10,6 +10,7 @@ from batchgen.metrics.statistics.intervals import Floats
 from batchgen.report.charts.chart_colors import ACCENT, BAD, GOOD, GRID, INK, MUTED
 from batchgen.report.charts.chart_packages import require_chart_package
 from batchgen.report.charts.clean_svg import clean_svg
+from batchgen.report.page_text import Pair
 from batchgen.report.visible_text import visible
 
 WIDTH = 340
@@ -38,7 +39,7 @@ class Histogram:
 
 
 def interval_chart(
-    intervals: Sequence[Interval], label: str, *, domain: tuple[float, float] | None = None
+    intervals: Sequence[Interval], label: Pair, *, domain: tuple[float, float] | None = None
 ) -> str:
     """Points with their intervals, one under the other, on one axis; a line at zero if the axis crosses it."""
     alt = require_chart_package("altair")
@@ -80,7 +81,7 @@ def interval_chart(
     return draw_svg(alt.layer(*layers), label, step=24)
 
 
-def histogram_chart(bins: Histogram, label: str) -> str:
+def histogram_chart(bins: Histogram, label: Pair) -> str:
     """Bars of a histogram."""
     alt = require_chart_package("altair")
     pairs = zip(bins.edges, bins.edges[1:], bins.counts, strict=False)
@@ -96,7 +97,7 @@ def histogram_chart(bins: Histogram, label: str) -> str:
     return draw_svg(bars.encode(x=x, x2="high:Q", y=y, y2=alt.value(90)), label, height=90)
 
 
-def bar_chart(counts: Sequence[tuple[str, int]], label: str) -> str:
+def bar_chart(counts: Sequence[tuple[str, int]], label: Pair) -> str:
     """Horizontal bars, one for each name, with their numbers."""
     alt = require_chart_package("altair")
     names = _labels([name for name, _ in counts])
@@ -144,13 +145,13 @@ def _labels(texts: Sequence[str]) -> list[str]:
 
 def draw_svg(
     chart: Any,  # noqa: ANN401  # one of Altair
-    label: str,
+    label: Pair,
     *,
     step: int = 0,
     width: int = WIDTH,
     height: int = 0,
 ) -> str:
-    """Draw a chart; its height is that of each row, or of all."""
+    """Draw a chart with a `label` in each language; its height is that of each row, or of all."""
     axis = {
         "labelColor": INK,
         "labelFontSize": 12,

@@ -8,7 +8,7 @@ from batchgen.report.charts.chart_packages import require_chart_package
 from batchgen.report.charts.draw_charts import draw_svg
 from batchgen.report.history.job_history import Night
 from batchgen.report.history.trends import Trend, TrendPoint
-from batchgen.report.visible_text import visible
+from batchgen.report.page_text import chart_label
 
 _WIDTH = 900
 _HEIGHT = 150
@@ -39,7 +39,7 @@ def trend_chart(trend: Trend, places: Mapping[str, int], marks: Mapping[str, str
             y=alt.value(-4), text="text:N"
         ),
     ]
-    label = f"{visible(trend.label)} over {len(rows)} runs with intervals"
+    label = chart_label("chart_trend", metric=trend.label, runs=str(len(rows)))
     return draw_svg(alt.layer(*layers), label, width=_WIDTH, height=_HEIGHT)
 
 
@@ -75,9 +75,8 @@ def flips_chart(metric: str, nights: Sequence[Night]) -> str:
     drawn = bars.encode(x=_axis(alt, len(nights)), y=y, color=color)
     zero = alt.Chart(alt.Data(values=[{"count": 0}])).mark_rule(color=INK, strokeWidth=1)
     layers = alt.layer(drawn, zero.encode(y="count:Q"))
-    return draw_svg(
-        layers, f"Answers that changed in {visible(metric)}", width=_WIDTH, height=_FLIPS_HEIGHT
-    )
+    label = chart_label("chart_flips", metric=metric)
+    return draw_svg(layers, label, width=_WIDTH, height=_FLIPS_HEIGHT)
 
 
 def _axis(alt: Any, runs: int) -> Any:  # noqa: ANN401  # of Altair

@@ -23,18 +23,24 @@ const page = (() => {
   window.addEventListener("beforeprint", () => { screenTheme = root.dataset.theme; root.dataset.theme = "light"; });
   window.addEventListener("afterprint", () => { root.dataset.theme = screenTheme; });
   setTheme();
-  root.lang = navigator.language.toLowerCase().startsWith("zh") ? "zh" : "en";
+  const setLanguage = (language) => {
+    root.lang = language;
+    for (const chart of document.querySelectorAll("svg[data-zh]")) chart.setAttribute("aria-label", chart.dataset[language]);
+  };
+  setLanguage(navigator.language.toLowerCase().startsWith("zh") ? "zh" : "en");
+  const switchLanguage = () => setLanguage(root.lang === "zh" ? "en" : "zh");
   const say = (key, values = {}) =>
     (data.text[root.lang][key] ?? key).replace(/\{(\w+)\}/g, (all, name) => values[name] ?? all);
 
   // Texts of rows are text nodes; characters that are invisible or change the reading order are shown by their numbers.
   const hidden = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff]/g;
+  const signOf = (character) => "U+" + character.charCodeAt(0).toString(16).toUpperCase().padStart(4, "0");
+  const visible = (text) => text.replace(hidden, (character) => "<" + signOf(character) + ">");
   const parts = (text) => {
     const found = [];
     let end = 0;
     for (const match of text.matchAll(hidden)) {
-      const code = match[0].charCodeAt(0).toString(16).toUpperCase().padStart(4, "0");
-      found.push(text.slice(end, match.index), node("span", "sign", "U+" + code));
+      found.push(text.slice(end, match.index), node("span", "sign", signOf(match[0])));
       end = match.index + match[0].length;
     }
     return [...found, text.slice(end)];
@@ -49,5 +55,5 @@ const page = (() => {
   };
   // An answer of white space alone is shown as none: a reader would see an empty box.
   const answerBox = (value) => box(plain(value).trim() === "" ? null : value);
-  return { root, data, node, say, parts, plain, more, box, answerBox };
+  return { root, data, node, say, switchLanguage, visible, parts, plain, more, box, answerBox };
 })();

@@ -1,5 +1,5 @@
 (() => {
-  const { root, data, node, say, parts, plain, more, box, answerBox } = page;
+  const { root, data, node, say, switchLanguage, visible, parts, plain, more, box, answerBox } = page;
   const PAGE = 50;
 
   // Differences of two texts, by words; a Chinese character is a word.
@@ -136,7 +136,7 @@
     search.addEventListener("input", () => { state.text = search.value; state.shown = PAGE; list(); });
     bar.append(labelled(say("search"), search, "wide"));
     const all = ["", say("all")];
-    if (data.slices.length) bar.append(labelled(say("slice"), choice("slice", [all, ...data.slices.map((s) => [s, s])])));
+    if (data.slices.length) bar.append(labelled(say("slice"), choice("slice", [all, ...data.slices.map((s) => [s, visible(s)])])));
     const ends = unique(data.rows.map((row) => row.finish).filter((one) => one != null));
     if (ends.length) bar.append(labelled(say("status"), choice("finish", [all, ...ends.map((e) => [e, ending({ finish: e })])])));
     const reasons = unique(data.rows.flatMap((row) => row.why));
@@ -180,7 +180,7 @@
   };
   document.getElementById("more")?.addEventListener("click", () => { state.shown += PAGE; list(); });
   document.getElementById("language").addEventListener("click", () => {
-    root.lang = root.lang === "zh" ? "en" : "zh";
+    switchLanguage();
     if (document.getElementById("filters")) show();
   });
   const show = () => { filters(); list(); };

@@ -1,5 +1,5 @@
 (() => {
-  const { root, data, node, say, parts, plain, box, answerBox } = page;
+  const { root, node, say, switchLanguage, parts, plain, box, answerBox } = page;
   const { config, hex, kept } = review;
   const at = (id) => document.getElementById(id);
   const PLACES = config.pair ? ["a", "b"] : [null];
@@ -429,7 +429,7 @@
   at("begin").addEventListener("click", named);
   at("name").addEventListener("keydown", (event) => { if (event.key === "Enter" && !event.isComposing) named(); });
   at("language").addEventListener("click", () => {
-    root.lang = root.lang === "zh" ? "en" : "zh";
+    switchLanguage();
     closePanel();
     if (store) { render(); tell(statusText()); }
   });
