@@ -36,7 +36,8 @@ def export(
     """Write answers as a table for people or other programs.
 
     RUN is the output folder of a run or of `batchgen score`; FILE is a Parquet file. Spreadsheet programs open .csv and .xlsx,
-    Chinese included; in .xlsx a text that begins with = stays text.
+    Chinese included. In .xlsx a text that begins with = stays text; in .csv, where a spreadsheet program would run it as a
+    formula, an apostrophe is put before it.
     """
     from batchgen.cli.render.terminal import format_count
     from batchgen.inspection.answer_table import RowSelection, open_answer_table
@@ -47,7 +48,8 @@ def export(
     table = open_answer_table(path)
     count = write_export(table, RowSelection(**conditions), target, names)
     if as_json:
-        print_json(output=str(target.absolute()), rows=count.rows, cut_cells=count.cut)
+        written = {"output": str(target.absolute()), "rows": count.rows}
+        print_json(**written, cut_cells=count.cut, quoted_cells=count.quoted)
         return
     if table.unfinished:
         click.echo(f"{table.unfinished}: these are the answers so far", err=True)
@@ -55,6 +57,12 @@ def export(
         cells = format_count(count.cut, "cell")
         click.echo(
             f"{cells} cut to {CELL_CHARACTERS:,} characters, the limit of .xlsx; .csv has no limit",
+            err=True,
+        )
+    if count.quoted:
+        cells = format_count(count.quoted, "cell")
+        click.echo(
+            f"{cells} resembled formulas and now begin with an apostrophe; .xlsx and .jsonl have the same texts unchanged",
             err=True,
         )
     click.echo(f"wrote  {format_count(count.rows, 'row')} to {target}", err=True)

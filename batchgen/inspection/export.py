@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import re
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -26,15 +27,25 @@ _EXACT_INTEGERS = 2**53
 _BLOCK = 20_000
 """Rows in memory."""
 
+_FORMULA = re.compile(r"\s*(?:[=＝]|[+\-@＋－＠].*[(|])", re.DOTALL)
+"""Texts that a spreadsheet program runs when it opens a CSV file: = begins any formula; + - @ begin lists and numbers too,
+but a formula that calls a function has ( and one that starts a program has |."""
+
 Row = Mapping[str, Any]
 
 
 @dataclass(slots=True)
 class ExportCount:
-    """What was written. `cut` is the number of cells that were longer than the format allows."""
+    """What was written.
+
+    Attributes:
+        cut: cells that were longer than the format allows.
+        quoted: cells of a CSV file that resemble formulas, which begin with an apostrophe there.
+    """
 
     rows: int = 0
     cut: int = 0
+    quoted: int = 0
 
 
 RowWriter = Callable[[Row], None]
@@ -102,12 +113,19 @@ def _removed_after(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _csv(path: Path, names: Sequence[str], _: ExportCount) -> Iterator[RowWriter]:
+def _csv(path: Path, names: Sequence[str], count: ExportCount) -> Iterator[RowWriter]:
+    def cell(value: object) -> str:
+        text = _text(value)
+        if isinstance(value, int | float) or not _FORMULA.match(text):
+            return text
+        count.quoted += 1
+        return f"'{text}"
+
     # Excel takes a file without a byte order mark for the encoding of the machine.
     with path.open("w", encoding="utf-8-sig", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(names)
-        yield lambda row: writer.writerow([_text(value) for value in row.values()])
+        writer.writerow([cell(name) for name in names])
+        yield lambda row: writer.writerow([cell(value) for value in row.values()])
 
 
 @contextmanager

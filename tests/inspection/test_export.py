@@ -42,10 +42,37 @@ def test_csv(answers: Path, tmp_path: Path) -> None:
     assert target.read_bytes().startswith(b"\xef\xbb\xbf")  # Excel needs it for UTF-8
     with target.open(encoding="utf-8-sig", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [row["response"] for row in rows] == [row["q"] for row in ROWS]
+    texts = [str(row["q"]) for row in ROWS]
+    assert [row["response"] for row in rows] == [texts[0], f"'{texts[1]}", texts[2]]
     assert [row["n"] for row in rows] == [str(row["n"]) for row in ROWS]
     assert rows[0]["error"] == ""
     assert json.loads(rows[1]["messages"]) == [{"role": "user", "content": "=1+1"}]
+
+
+FORMULAS = [
+    "=1+1",
+    "=cmd|' /C calc'!A0",
+    "\t=1+1",
+    "\r=1",
+    "@SUM(A1)",
+    "+HYPERLINK(A1)",
+    "- 2+cmd|'/C calc'!A0",
+    "＝1",
+]
+TEXTS = ["- a list\n- more", "-1", "+8613800138000", "@anna", "a=b(c)", "'=1", "", "(x)"]
+
+
+def test_csv_has_no_formulas(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plain, target = tmp_path / "plain.parquet", tmp_path / "x.csv"
+    table = pa.table({"=A1": [*FORMULAS, *TEXTS], "n": [-1.5] * 16, "l": [["=1"]] * 16})
+    pq.write_table(table, plain)
+    assert call(["export", str(plain), "-o", str(target)]) == 0
+    assert "9 cells resembled formulas" in capsys.readouterr().err
+    with target.open(encoding="utf-8-sig", newline="") as file:
+        header, *rows = csv.reader(file)
+    assert header == ["'=A1", "n", "l"]
+    assert [row[0] for row in rows] == [*(f"'{text}" for text in FORMULAS), *TEXTS]
+    assert {(row[1], row[2]) for row in rows} == {("-1.5", '["=1"]')}
 
 
 def test_jsonl(answers: Path, tmp_path: Path) -> None:
