@@ -176,6 +176,7 @@ class Problem:
     Attributes:
         line, column: from 1; 0 if the problem has no position in the file, as with `--set`.
         file: the base file that contains it; empty for the job file itself.
+        value_line, value_column: where it is in the text that is the value of the key, from 1; 0: not known.
     """
 
     key: str
@@ -184,6 +185,8 @@ class Problem:
     line: int = 0
     column: int = 0
     file: str = ""
+    value_line: int = 0
+    value_column: int = 0
 
     def located(self, file: str) -> str:
         """Where it is, in the job file `file` or its own, and what it is."""

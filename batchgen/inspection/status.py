@@ -104,7 +104,7 @@ def status(path: Path) -> RunStatus:
     check_manifest_exists(folder)
     identity = read_identity(folder)
     if identity is None:
-        raise StateError(f"{folder.run} is missing", hint="Start over with --fresh.")
+        raise StateError(f"{folder.run} is missing", hint="Start over with `batchgen run --fresh`.")
     saved = read_saved(folder, identity)
     tables = (_failure_columns(read_part(part)) for part in saved.parts)
     return RunStatus(

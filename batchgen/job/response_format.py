@@ -31,7 +31,8 @@ class ResponseFormat(Section):
     json_object: bool = False
     """Any JSON object."""
     regex: NonEmptyText | None = None
-    """A regular expression that the whole answer matches, without look-around or back-references."""
+    """A regular expression that the whole answer matches, without look-around or back-references. `\\d`, `\\w` and `\\s` match
+    characters of every script: for digits 0 to 9 write `[0-9]`."""
     choice: Annotated[NonEmptyTexts, Field(max_length=10_000)] = ()
     """One of these texts, exactly. Of at most 32, the one that the model most likely begins (or one that is sampled, with
     `temperature`, `top_k`, `top_p` and `min_p` applied to the texts): each counts by its tokens up to the first one with which
@@ -44,7 +45,7 @@ class ResponseFormat(Section):
     texts; labels are a list, or a text with a JSON list. Null: the job's own form, or none. A cell that is not a form fails its
     row; `plan` and `run` warn of forms in the first 256 rows for which they find no answer that ends."""
     after: NonEmptyText | None = None
-    """The form begins after this text, such as `</think>`; what comes before it is free."""
+    """The form begins after this text, such as `</think>`; what comes before it is free, but no answer ends there."""
 
     @field_validator("choice")
     @classmethod

@@ -85,7 +85,7 @@ class LoadedJob:
 
     def error(self, problems: Sequence[Problem]) -> JobFileError:
         """The error for these problems, each with the line of its key."""
-        return job_file_error(add_locations(self.tree, problems), self.texts)
+        return job_file_error(add_locations(self.tree, problems, self.texts), self.texts)
 
     def describe(self, warnings: Sequence[Problem]) -> tuple[str, ...]:
         """The texts of warnings, each with the line of its key."""

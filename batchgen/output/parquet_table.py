@@ -86,7 +86,9 @@ class ParquetTable:
     @property
     def _first(self) -> Path:
         if not self.paths:
-            raise StateError("the run has no answers", hint="Start over with --fresh.")
+            raise StateError(
+                "the run has no answers", hint="Start over with `batchgen run --fresh`."
+            )
         return self.paths[0]
 
     @cached_property

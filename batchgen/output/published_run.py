@@ -100,7 +100,7 @@ def read_manifest(folder: RunFolder) -> Manifest:
     except (KeyError, TypeError) as error:
         raise StateError(
             f"{folder.manifest} is damaged: {error}",
-            hint="Start over with --fresh: the old run is moved aside, not deleted.",
+            hint="Start over with `batchgen run --fresh`: the old run is moved aside, not deleted.",
         ) from error
 
 
@@ -229,7 +229,9 @@ class PublishedRun:
             )
         for issue in self.issues(hashes=hashes, only_responses=only_responses):
             path = self.folder.path / issue.file
-            hint = "Start over with --fresh: the old run is moved aside, not deleted."
+            hint = (
+                "Start over with `batchgen run --fresh`: the old run is moved aside, not deleted."
+            )
             if path in (self.folder.scores, self.folder.metrics):
                 hint = f"Make it again: batchgen score {shlex.quote(str(self.folder.path))}"
             raise StateError(
@@ -289,7 +291,9 @@ def require_responses(folder: RunFolder) -> ParquetTable:
     """The same; StateError if there are none."""
     responses = responses_in(folder)
     if not responses.paths:
-        raise StateError(f"{folder.responses} is missing", hint="Start over with --fresh.")
+        raise StateError(
+            f"{folder.responses} is missing", hint="Start over with `batchgen run --fresh`."
+        )
     return responses
 
 

@@ -37,7 +37,7 @@ def check_manifest_exists(folder: RunFolder) -> None:
     if has_lost_manifest(folder):
         raise StateError(
             f"{folder.manifest} is missing next to published files",
-            hint="Restore it from a copy, or start over with --fresh: the old run is moved aside, not deleted.",
+            hint="Restore it from a copy, or start over with `batchgen run --fresh`: the old run is moved aside, not deleted.",
         )
 
 

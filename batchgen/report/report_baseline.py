@@ -94,7 +94,10 @@ def check_common_rows(comparison: Comparison) -> None:
         return
     problem = f"{comparison.new} and {comparison.base} have no answer to the same prompt in common"
     if changed := comparison.changed_prompts.count:
-        problem += f": the prompts of {changed:,} rows differ"
+        one = changed == 1
+        problem += (
+            ": the prompt of 1 row differs" if one else f": the prompts of {changed:,} rows differ"
+        )
         hint = "To compare prompts, use batchgen compare BASE NEW --pair-changed-prompts -o FILE."
     else:
         hint = "Give a baseline with the same ids and prompts."

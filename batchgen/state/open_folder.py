@@ -27,7 +27,7 @@ def not_a_run(path: Path) -> BatchgenError:
     if folder.has_state:
         return StateError(
             f"{folder.run} is missing next to saved answers",
-            hint="Restore it from a copy, or start over with --fresh: the old run is moved aside, not deleted.",
+            hint="Restore it from a copy, or start over with `batchgen run --fresh`: the old run is moved aside, not deleted.",
         )
     problem = "is not the output folder of a run: it has no manifest.json"
     if exists(folder.matrix):

@@ -309,5 +309,5 @@ def part_error(path: Path, problem: str) -> StateError:
     """The error for a damaged part."""
     return StateError(
         f"the saved part {path} is damaged: {problem}",
-        hint="Delete that file to have its rows generated again, or start over with --fresh.",
+        hint="Delete that file to have its rows generated again, or start over with `batchgen run --fresh`.",
     )

@@ -314,5 +314,5 @@ def read_json(path: Path) -> dict[str, Any]:
 def _damaged(path: Path, problem: str) -> StateError:
     return StateError(
         f"{path} is damaged: {problem}",
-        hint="Start over with --fresh: the old run is moved aside, not deleted.",
+        hint="Start over with `batchgen run --fresh`: the old run is moved aside, not deleted.",
     )

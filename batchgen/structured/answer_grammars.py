@@ -26,6 +26,9 @@ four fields (966 of 2,477). The number of tokens was the same.
 LABELS = "by probability of their deciding tokens"
 """How a label of `choice` is chosen, where there are few: see `label_choice.py`."""
 
+BEFORE_MARK = "any token but an end token"
+"""What may be chosen before the mark of `after`."""
+
 
 def job_grammar(spec: ResponseFormat) -> AnswerGrammar | None:
     """The grammar of rows without one of their own; None if there is none. It is not compiled yet.
@@ -58,6 +61,8 @@ def format_settings(spec: Decoding, grammar: AnswerGrammar | None) -> dict[str, 
         "fast_forward": FAST_FORWARD,
         "labels": LABELS,
     }
+    if form.after is not None:
+        recorded["before_mark"] = BEFORE_MARK
     return {"response_format": recorded}
 
 

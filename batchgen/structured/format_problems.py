@@ -29,6 +29,11 @@ _WITHOUT_TEXT = {
 _LOOK_AROUND = (
     "Write it without look-around, back-references, ^ and $: the whole answer must match it."
 )
+_LOOK_AROUND_IN_GRAMMAR = "Write the regular expression without look-around and back-references."
+_PLACE = r"^(?:at )?(?P<line>\d+)\((?P<column>\d+)\): "
+"""How the library begins an error of a grammar in Lark's notation: with line and column, from 1."""
+_QUOTED = r"(?s)\n   \d+ \| .*"
+"""How it ends: with the lines around that place."""
 _SATISFIABLE = "Change the schema so that a short value satisfies it."
 _JSON = ("json_schema", "json_object")
 
@@ -134,12 +139,17 @@ def _compile_problem(grammar: AnswerGrammar, error: str, *, in_file: bool) -> Pr
     hint = _OTHER_FORMS[grammar.kind]
     if error == NO_TEXT:
         message, hint = error, _WITHOUT_TEXT.get(grammar.kind, hint)
-    elif grammar.kind == "regex" and needs_look_around(error):
-        hint = _LOOK_AROUND
-    return Problem(f"{KEY}.{grammar.kind}", message, hint)
+    elif needs_look_around(error):
+        hint = _LOOK_AROUND if grammar.kind == "regex" else _LOOK_AROUND_IN_GRAMMAR
+    place = re.match(_PLACE, error)
+    if grammar.kind != "grammar" or place is None:
+        return Problem(f"{KEY}.{grammar.kind}", message, hint)
+    line, column = int(place["line"]), int(place["column"])
+    message += f" (line {line}, column {column} of the grammar)"
+    return Problem(f"{KEY}.grammar", message, hint, value_line=line, value_column=column)
 
 
 def _plain_reason(error: str) -> str:
-    """The library's reason on one line; of a regular expression, without the grammar that it was written into."""
+    """The library's reason on one line, without the place and the lines of the grammar that it quotes."""
     found = re.search(r"regex parse error:.*?^error: ([^\n]+)", error, re.DOTALL | re.MULTILINE)
-    return found[1] if found else " ".join(error.split())
+    return found[1] if found else " ".join(re.sub(_PLACE, "", re.sub(_QUOTED, "", error)).split())

@@ -3,10 +3,11 @@
     grammar ──compiled once──> prototype ──copied──> matcher of a row ──> mask of the tokens that may come next
 
 A matcher is brought up to the tokens of its row when the row samples, at no other time: a row that was preempted, or
-whose step ran out of memory, has fewer tokens, and its matcher is made anew.
+whose step ran out of memory, has fewer tokens, and its matcher is made anew. Before the mark of `after`, all tokens may come
+but those that end the answer: an answer that ended there would not have the form.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -65,8 +66,8 @@ class RowMatchers:
         for row, mask in zip(rows, masks, strict=True):
             followed = self._follow(row, width)
             if followed.waits:
-                continue
-            if followed.matcher.is_error():
+                _exclude(mask, row.decoding.end_token_ids)
+            elif followed.matcher.is_error():
                 mask[:] = 0
             else:
                 followed.matcher.unsafe_compute_mask_ptr(mask.ctypes.data, mask.nbytes)
@@ -148,3 +149,10 @@ class RowMatchers:
             make = require_llguidance().LLTokenizer
             self._tokenizers[ends, width] = make(text, n_vocab=width, eos_token=sorted(ends))
         return self._tokenizers[ends, width]
+
+
+def _exclude(mask: NDArray[np.int32], tokens: Iterable[int]) -> None:
+    """Clear the bits of these tokens."""
+    words = mask.view(np.uint32)
+    for token in tokens:
+        words[token // 32] &= np.uint32(~(1 << token % 32) & 0xFFFFFFFF)

@@ -53,11 +53,15 @@ def test_the_page_has_the_differences(scored: MakeRun) -> None:
     assert "0 / 15 / 15" in text
 
 
-def test_a_baseline_of_other_prompts(scored: MakeRun) -> None:
-    base, new = scored("base", [("a", True)]), scored("new", [("b", True)])
+@pytest.mark.parametrize(
+    ("count", "said"), [(1, "the prompt of 1 row differs"), (2, "the prompts of 2 rows differ")]
+)
+def test_a_baseline_of_other_prompts(scored: MakeRun, count: int, said: str) -> None:
+    base = scored("base", [(f"a{n}", True) for n in range(count)])
+    new = scored("new", [(f"b{n}", True) for n in range(count)])
     with pytest.raises(UsageError, match="no answer to the same prompt in common") as raised:
         open_baseline(open_reported_run(new), base)
-    assert "the prompts of 1 rows differ" in raised.value.message
+    assert said in raised.value.message
     assert "compare BASE NEW --pair-changed-prompts" in raised.value.hint
 
 

@@ -55,5 +55,7 @@ def test_a_damaged_file(scored: MakeRun, name: str) -> None:
     folder = scored()
     path = folder / name
     path.write_bytes(path.read_bytes()[:-10])
-    with pytest.raises(StateError, match=name):
+    with pytest.raises(StateError, match=name) as raised:
         open_reported_run(folder)
+    command = "batchgen run --fresh" if name == "responses.parquet" else "batchgen score"
+    assert command in raised.value.hint

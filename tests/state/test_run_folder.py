@@ -58,7 +58,7 @@ def test_the_error_names_the_damaged_state(folder: RunFolder, content: str) -> N
     with pytest.raises(StateError, match=r"run\.json is damaged") as caught:
         read_json(folder.run)
     assert caught.value.exit_code == ExitCode.STATE
-    assert "--fresh" in caught.value.hint
+    assert "`batchgen run --fresh`" in caught.value.hint
 
 
 def test_old_runs_are_moved_aside_one_by_one(folder: RunFolder) -> None:

@@ -18,10 +18,10 @@ def row(text: str, grammar: AnswerGrammar, **settings: Any) -> GrammarRow:
 
 
 def allowed(matchers: RowMatchers, one: GrammarRow) -> str:
-    """The characters that may come next; `.` for the end, `*` for any byte."""
+    """The characters that may come next; `.` for the end, `*` for any token but the end."""
     bits = np.unpackbits(matchers.masks([one], WIDTH).view(np.uint8), bitorder="little")[:WIDTH]
     tokens = np.flatnonzero(bits).tolist()
-    if len(tokens) == WIDTH:
+    if tokens == [token for token in range(WIDTH) if token != END]:
         return "*"
     letters = ByteDecoder()
     return "".join(sorted("." if token == END else letters([token]) for token in tokens))

@@ -140,10 +140,13 @@ def _cut_answers(result: RunResult) -> str:
     form = None if recorded is None else recorded.settings["decoding"].get("response_format")
     unfinished = 0 if form is None else _unfinished_forms(result, form)
     cut = f"{unfinished or counts.cut_by_length:,} of {format_count(answers, 'answer')}"
-    if unfinished:
+    if unfinished and form is not None:
+        mark = form["after"]
+        other = f", or see whether the model writes {mark!r}, after which the form begins"
         return (
             f"{cut} reached decoding.max_new_tokens before the end of their response_format and are unfinished: "
             "raise it (with --fresh or another --output), or bound the form, such as with maxLength and maxItems"
+            f"{other if mark else ''}"
         )
     return (
         f"{cut} reached decoding.max_new_tokens and may lack their end: raise it "

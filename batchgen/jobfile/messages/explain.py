@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
 from pydantic import ValidationError
@@ -84,12 +84,29 @@ def problem_at_path(tree: Node, path: KeyPath, message: str, hint: str = "") -> 
     return problem_at(node, key, message, hint)
 
 
-def add_locations(tree: Node, problems: Sequence[Problem]) -> list[Problem]:
-    """Add locations to problems that have only a key."""
-    return [
-        p if p.line else problem_at_path(tree, _in_lists(p.key), p.message, p.hint)
-        for p in problems
-    ]
+def add_locations(
+    tree: Node, problems: Sequence[Problem], texts: Mapping[str, str]
+) -> list[Problem]:
+    """Add locations to problems that have only a key; `texts`: of the files, by name."""
+    return [p if p.line else _with_location(tree, p, texts) for p in problems]
+
+
+def _with_location(tree: Node, problem: Problem, texts: Mapping[str, str]) -> Problem:
+    path = _in_lists(problem.key)
+    found = problem_at_path(tree, path, problem.message, problem.hint)
+    node = find_node(tree, path)
+    if not (problem.value_line and found.line) or node is None or not isinstance(node.value, str):
+        return found
+    # The lines of a text in a block follow that of its key. Other texts have no lines of their own in the file.
+    inner, line = node.value.splitlines(), found.line + problem.value_line
+    lines = texts.get(node.location.file, "").splitlines()
+    if problem.value_line > len(inner) or line > len(lines):
+        return found
+    content = inner[problem.value_line - 1]
+    indent = lines[line - 1].removesuffix(content)
+    if not content or indent.strip():
+        return found
+    return replace(found, line=line, column=len(indent) + problem.value_column)
 
 
 def _in_lists(key: str) -> KeyPath:
@@ -150,7 +167,7 @@ def _of_value(path: KeyPath, tree: Node, kind: str) -> SchemaError:
     expected = expected_at(_with_types(path, tree))
     if node is None or expected is None:
         return SchemaError(path, "invalid value", "")
-    hint = wrong_value_hint(expected, node.value)
+    hint = wrong_value_hint(expected, node.value, in_list=isinstance(path[-1], int))
     if kind == "string_pattern_mismatch":
         return SchemaError(path, f"invalid value: {_found(node)}", expected.description)
     return SchemaError(path, f"expected {expected}; found {_found(node)}", hint)

@@ -62,14 +62,14 @@ def unknown_key_hint(path: KeyPath) -> str:
     )
 
 
-def wrong_value_hint(expected: Expected, value: object) -> str:
-    """How to write the value that was probably meant."""
+def wrong_value_hint(expected: Expected, value: object, *, in_list: bool) -> str:
+    """How to write the value that was probably meant; `in_list`: it is an item of a list."""
     if expected.section is not None:
         return f"Write its keys on lines beneath: {', '.join(section_fields(expected.section))}."
     if expected.tagged:
         return f"Use one of {', '.join(expected.tagged)}."
     if value == "":
-        return "Leave the key out."
+        return "Write a text, or remove the item." if in_list else "Leave the key out."
     if isinstance(value, str):
         return _wrong_text_hint(expected, value)
     return _list_hint(expected, value) or _wrong_number_hint(expected, value)
