@@ -10,7 +10,6 @@ On a CPU memory is not used before it is written.
 
 import mmap
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from math import prod
 from typing import Protocol
@@ -19,6 +18,7 @@ import torch
 from torch import Tensor
 
 from batchgen.decoding.upload import upload
+from batchgen.engines.torch.weights.large_pages import advise_large_pages
 from batchgen.errors import ResourceError
 
 
@@ -168,8 +168,5 @@ def _mapped(shape: tuple[int, ...], dtype: torch.dtype, kind: int) -> Tensor:
         ) from error
     if kind == mmap.MAP_PRIVATE and hasattr(mmap, "MADV_DONTFORK"):
         memory.madvise(mmap.MADV_DONTFORK)
-    if hasattr(mmap, "MADV_HUGEPAGE"):
-        # The system may decline. Decode reads all of this memory; large pages cause fewer TLB misses.
-        with suppress(OSError):
-            memory.madvise(mmap.MADV_HUGEPAGE)
+    advise_large_pages(memory)
     return torch.frombuffer(memory, dtype=dtype).view(shape)

@@ -12,11 +12,14 @@ from torch import Tensor
 
 from batchgen.engines.torch.continuous.forward.kept_speedup import kept_speedup, time_in_turns
 from batchgen.engines.torch.continuous.forward.kernel_check import drawn, kernel_works
+from batchgen.engines.torch.weights.large_pages import LargePages
 from batchgen.planning.host_processor import read_processor
 from batchgen.storage.cache_folder import cache_folder
 
 _MEASURED = (1536, 576, 24)
 """Outputs, inputs and number of weights, which no cache holds together."""
+Allocate = Callable[[tuple[int, ...]], Tensor]
+"""Makes a float32 tensor of a shape, not initialised."""
 _REPEATS = 12
 """With four, the first measurements of a process were wrong: 0.73 to 0.96 with AVX2, where later ones were 1.1 to 1.5, and all with twelve 1.16 to 1.29."""
 
@@ -28,13 +31,15 @@ class CompiledLinear:
         ahead: address of the weight that is used next, 0 if unknown.
     """
 
-    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
-        """Copy a weight [out, in] on a CPU; it `suits`."""
+    def __init__(
+        self, weight: Tensor, bias: Tensor | None, allocate: Allocate = torch.empty
+    ) -> None:
+        """Copy a weight [out, in] on a CPU into memory by `allocate`; it `suits`."""
         panel = _panel()
         self.outputs, inputs = weight.shape
         self.ahead = 0
-        panels = weight.view(self.outputs // panel, panel, inputs)
-        self._packed = panels.transpose(1, 2).contiguous()
+        panels = weight.view(self.outputs // panel, panel, inputs).transpose(1, 2)
+        self._packed = allocate(tuple(panels.shape)).copy_(panels)
         self._bias = bias
 
     @staticmethod
@@ -152,7 +157,12 @@ def compiled_is_faster() -> bool:
     if not products_work():
         return False
     folder = cache_folder() / "products"
-    return kept_speedup(folder, read_processor(), _measure, what="compiled float32 products") > 1.0
+    return (
+        kept_speedup(
+            folder, read_processor(), _measure, what="compiled float32 products in large pages"
+        )
+        > 1.0
+    )
 
 
 def _measure() -> float:
@@ -160,7 +170,8 @@ def _measure() -> float:
     outputs, inputs, count = _MEASURED
     weight = drawn(outputs, inputs)
     packed = [torch.ops.mkldnn._reorder_linear_weight(weight, None) for _ in range(count)]
-    compiled = [CompiledLinear(weight, None) for _ in range(count)]
+    memory = LargePages()
+    compiled = [CompiledLinear(weight, None, memory.empty) for _ in range(count)]
     link_products(compiled)
     usual = torch.get_num_threads()
     totals = [0.0, 0.0]

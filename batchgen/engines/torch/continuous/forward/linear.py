@@ -14,7 +14,7 @@ they are tested once (`packing_works`) and not used if they are missing or wrong
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Protocol
 
 import torch
@@ -22,12 +22,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from batchgen.engines.torch.continuous.forward.compiled_linear import (
+    Allocate,
     CompiledLinear,
     compiled_is_faster,
     link_products,
 )
 from batchgen.engines.torch.continuous.forward.processor import has_bfloat16_products
 from batchgen.engines.torch.continuous.row_counts import ProductRows
+from batchgen.engines.torch.weights.large_pages import LargePages
 
 
 class Linear(Protocol):
@@ -129,8 +131,11 @@ class PackedLinear:
 class WidenedLinear:
     """Products of bfloat16 by a packed float32 copy of the weight: exact products, rounded once. See `Linear`."""
 
-    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
-        self._wide = float32_linear(weight.float(), None if bias is None else bias.float())
+    def __init__(
+        self, weight: Tensor, bias: Tensor | None, allocate: Allocate = torch.empty
+    ) -> None:
+        wide = weight.float(), None if bias is None else bias.float()
+        self._wide = float32_linear(*wide, allocate)
         self.outputs = self._wide.outputs
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -184,10 +189,10 @@ class GroupedLinear:
         )
 
 
-def float32_linear(weight: Tensor, bias: Tensor | None) -> Linear:
-    """The faster product with a packed copy of a float32 weight on a CPU."""
+def float32_linear(weight: Tensor, bias: Tensor | None, allocate: Allocate = torch.empty) -> Linear:
+    """The faster product with a packed copy of a float32 weight on a CPU; oneDNN allocates its own copy."""
     if compiled_is_faster() and CompiledLinear.suits(weight):
-        return CompiledLinear(weight, bias)
+        return CompiledLinear(weight, bias, allocate)
     return PackedLinear(weight, bias)
 
 
@@ -233,9 +238,10 @@ def linear_for(dtype: torch.dtype, packing: Packing | None) -> MakeLinear:
     """Makes the products of a model with weights of `dtype`."""
     if packing is None:
         return PlainLinear
-    if packing.dtype != dtype:
-        return WidenedLinear
-    return float32_linear if dtype == torch.float32 else PackedLinear
+    if packing.dtype == torch.bfloat16:
+        return PackedLinear
+    make = float32_linear if dtype == torch.float32 else WidenedLinear
+    return partial(make, allocate=LargePages().empty)
 
 
 @cache

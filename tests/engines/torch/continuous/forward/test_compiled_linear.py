@@ -22,7 +22,8 @@ from batchgen.engines.torch.continuous.forward.linear import (
 
 SHAPES = [(64, 64), (960, 576), (576, 1536), (128, 5000)]
 """The last one has more terms than are used at a time."""
-ROWS = [1, 2, 3, 4, 5, 6, 7, 24, 96, 131]
+ROWS = [*range(1, 14), 20, 24, 30, 40, 96, 131]
+"""All tiles, and all ways to share the prefetching among them."""
 
 pytestmark = pytest.mark.skipif(not products_work(), reason="no numba or no AVX2")
 

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from batchgen.engines.torch.continuous.forward.compiled_linear import CompiledLinear
 from batchgen.engines.torch.continuous.forward.linear import (
     Linear,
     PackedLinear,
@@ -10,7 +11,6 @@ from batchgen.engines.torch.continuous.forward.linear import (
     PlainLinear,
     WidenedLinear,
     choose_packing,
-    float32_linear,
     linear_for,
     packing_works,
 )
@@ -119,5 +119,7 @@ def test_the_packed_copy_of_bfloat16_is_float32_where_the_processor_has_no_produ
     assert choose_packing(100, torch.device("meta"), HALF, 10**6) is None
     assert linear_for(HALF, None) is PlainLinear
     assert linear_for(HALF, Packing(HALF, 1)) is PackedLinear
-    assert linear_for(HALF, Packing(torch.float32, 1)) is WidenedLinear
-    assert linear_for(torch.float32, Packing(torch.float32, 1)) is float32_linear
+    wide = linear_for(HALF, Packing(torch.float32, 1))
+    assert isinstance(wide(drawn(64, 32).to(HALF), None), WidenedLinear)
+    single = linear_for(torch.float32, Packing(torch.float32, 1))
+    assert isinstance(single(drawn(64, 32), None), CompiledLinear | PackedLinear)

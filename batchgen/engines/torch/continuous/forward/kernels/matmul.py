@@ -1,7 +1,7 @@
 """Products of float32 rows with a packed weight: [outputs / panel, terms, panel], each panel in one piece.
 
-    AVX-512     a tile is six rows and a panel of 64 outputs: its sums fill 24 of 32 registers
-    AVX2        a tile is six rows and a panel of 16 outputs: 12 of 16 registers
+    AVX-512     a tile is at most twelve rows and a panel of 32 outputs: its sums fill 24 of 32 registers
+    AVX2        a tile is at most six rows and a panel of 16 outputs: 12 of 16 registers
 
 A result is one chain of fused additions, in the order of the terms: it depends neither on other rows nor on threads.
 The panel that is used next is prefetched, since decoding reads each one once, from memory.
@@ -26,12 +26,13 @@ from batchgen.engines.torch.continuous.forward.kernels.jit import (
     prefetch,
 )
 
-_LANES, _VECTORS = (16, 4) if binding.get_host_cpu_features().get("avx512f") else (8, 2)
+_WIDE: bool = binding.get_host_cpu_features().get("avx512f", False)
+_LANES, _VECTORS = (16 if _WIDE else 8), 2
 """Numbers in a register, and registers for the sums of a row."""
 PANEL = _LANES * _VECTORS
 """Outputs of a panel."""
-_ROWS = 6
-"""Rows of a tile."""
+_TILES = (12, 8, 4, 3, 2, 1) if _WIDE else (6, 5, 4, 3, 2, 1)
+"""Rows of tiles."""
 _LINE, _STEP = 64, PANEL * 4
 """Bytes of a cache line, and of a term of a panel."""
 _PIECE = 2**18 // _STEP
@@ -41,7 +42,7 @@ _GROUP = 96
 _WHOLE, _NUMBER = ir.IntType(64), ir.FloatType()
 _VECTOR = ir.VectorType(_NUMBER, _LANES)
 
-_Tile = Callable[[int, int, int, int, int, int, int, bool], None]
+_Tile = Callable[[int, int, int, int, int, int, int, int, bool], None]
 
 _FLOAT = np.float32
 _ONE = _FLOAT(1)
@@ -89,16 +90,16 @@ def _tile(count: int) -> _Tile:
     """Sums of `count` rows and a panel.
 
     The arguments: address of x and bytes from row to row; of the panel; of the results and bytes from row to row; terms; address
-    of what to prefetch, 0 for nothing; whether sums begin with the results that are there.
+    of what to prefetch; bytes of it for each term, 0 for nothing; whether sums begin with the results that are there.
     """
 
     @intrinsic
     def add(
         _typing: object, _a: object, _b: object, _c: object, _d: object, _e: object, _f: object, _g: object,
-        _h: object,
+        _h: object, _i: object,
     ) -> object:  # fmt: skip
         def generate(_context: Any, builder: Any, _signature: object, arguments: Any) -> None:
-            x, x_step, panel, out, out_step, terms, ahead, continued = arguments
+            x, x_step, panel, out, out_step, terms, ahead, ahead_step, continued = arguments
             numbers = [ir.Constant(_WHOLE, m) for m in range(count)]
             rows = [builder.add(x, builder.mul(x_step, m)) for m in numbers]
             places = [
@@ -114,58 +115,74 @@ def _tile(count: int) -> _Tile:
                 with begun:
                     for total in sums:
                         builder.store(ir.Constant(_VECTOR, [0.0] * _LANES), total)
-            nothing = ir.Constant(_WHOLE, 0)
             with cgutils.for_range(builder, terms) as loop:
                 offset = builder.mul(loop.index, ir.Constant(_WHOLE, _STEP))
-                with builder.if_then(builder.icmp_signed("!=", ahead, nothing)):
-                    for line in range(0, _STEP, _LINE):
-                        place = builder.add(offset, ir.Constant(_WHOLE, line))
-                        prefetch(builder, builder.add(ahead, place))
+                coming = builder.add(ahead, builder.mul(loop.index, ahead_step))
+                for line in range(0, _STEP, _LINE):
+                    at = ir.Constant(_WHOLE, line)
+                    with builder.if_then(builder.icmp_signed(">", ahead_step, at)):
+                        prefetch(builder, builder.add(coming, at))
                 _add_terms(builder, rows, builder.add(panel, offset), sums, loop.index)
             for place, total in zip(places, sums, strict=True):
                 builder.store(builder.load(total), place, align=4)
 
-        return types.void(*[types.int64] * 7, types.boolean), generate
+        return types.void(*[types.int64] * 8, types.boolean), generate
 
     return cast(_Tile, add)
 
 
-_one, _two, _three, _four, _five, _six = (_tile(count) for count in range(1, _ROWS + 1))
+_A, _B, _C, _D, _E = _TILES[:-1]
+_a, _b, _c, _d, _e, _one = (_tile(count) for count in _TILES)
 
 
 @called
-def _few_rows(
+def _first_rows(
     rows: int, x: int, x_step: int, panel: int, out: int, out_step: int, terms: int, ahead: int,
-    continued: bool,
-) -> None:  # fmt: skip
-    """At most six rows; the other arguments are those of a tile."""
-    if rows >= 6:
-        _six(x, x_step, panel, out, out_step, terms, ahead, continued)
-    elif rows == 5:
-        _five(x, x_step, panel, out, out_step, terms, ahead, continued)
-    elif rows == 4:
-        _four(x, x_step, panel, out, out_step, terms, ahead, continued)
-    elif rows == 3:
-        _three(x, x_step, panel, out, out_step, terms, ahead, continued)
-    elif rows == 2:
-        _two(x, x_step, panel, out, out_step, terms, ahead, continued)
+    ahead_step: int, continued: bool,
+) -> int:  # fmt: skip
+    """Compute the largest tile of some rows, and return its rows; the other arguments are those of a tile."""
+    done = 1
+    if rows >= _A:
+        _a(x, x_step, panel, out, out_step, terms, ahead, ahead_step, continued)
+        done = _A
+    elif rows >= _B:
+        _b(x, x_step, panel, out, out_step, terms, ahead, ahead_step, continued)
+        done = _B
+    elif rows >= _C:
+        _c(x, x_step, panel, out, out_step, terms, ahead, ahead_step, continued)
+        done = _C
+    elif rows >= _D:
+        _d(x, x_step, panel, out, out_step, terms, ahead, ahead_step, continued)
+        done = _D
+    elif rows >= _E:
+        _e(x, x_step, panel, out, out_step, terms, ahead, ahead_step, continued)
+        done = _E
     else:
-        _one(x, x_step, panel, out, out_step, terms, ahead, continued)
+        _one(x, x_step, panel, out, out_step, terms, ahead, ahead_step, continued)
+    return done
 
 
 @called
 def _panel(x: int, panel: int, out: int, out_step: int, shape: tuple[int, int], ahead: int) -> None:
     """A group of rows with a panel; the shape is rows and terms."""
     rows, terms = shape
+    # Memory is slower than a tile: the first ones share the prefetching.
+    sharing = 4 if rows > 3 * _A else 2 if rows > _A else 1
+    step = _STEP // sharing
     for begin in range(0, terms, _PIECE):
         count, place = min(_PIECE, terms - begin), panel + begin * _STEP
-        coming = ahead + begin * _STEP if ahead != 0 else 0
-        for row in range(0, rows, _ROWS):
+        coming, coming_step = ahead + begin * _STEP, step if ahead != 0 else 0
+        row, shares = 0, sharing
+        while row < rows:
             left, result = x + (row * terms + begin) * 4, out + row * out_step
-            _few_rows(
-                rows - row, left, terms * 4, place, result, out_step, count, coming, begin > 0
+            row += _first_rows(
+                rows - row, left, terms * 4, place, result, out_step, count, coming, coming_step,
+                begin > 0,
             )  # fmt: skip
-            coming = 0
+            coming += count * step
+            shares -= 1
+            if shares == 0:
+                coming_step = 0
 
 
 @intrinsic
