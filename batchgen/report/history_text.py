@@ -58,7 +58,7 @@ HISTORY_TEXTS: Mapping[str, tuple[str, str]] = {
     ),
     "drift_every_run": (
         "All runs, each against the one before: p, and the distance in grey.",
-        "所有运行分别与前一次比较：黑色为 p 值，灰色为距离。",
+        "所有运行分别与前一次比较：前面是 p 值，灰色的是距离。",
     ),
     "drift_from": ("from {base}", "与 {base} 相比"),
     "drift_trait": ("Answers", "回答"),

@@ -152,6 +152,8 @@ def test_chinese_dark_and_narrow(scored: MakeRun, show: Callable[..., Opened], w
     assert "every gate passed" not in page.inner_text("#verdict")
     open_answers(page)
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    cells = "[...document.querySelectorAll('#health td:first-child')].map(cell => cell.offsetWidth)"
+    assert min(page.evaluate(cells)) >= 90
     page.click("#language")
     assert "Passed: every gate passed" in page.inner_text("#verdict")
     assert "Distribution: New tokens of an answer" in page.evaluate(labels)

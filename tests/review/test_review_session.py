@@ -193,6 +193,14 @@ def test_overlap_shares_some_answers_and_splits_the_others(answered: MakeRun) ->
     assert again.next("bo") is None
 
 
+def test_what_was_rated_at_another_server_is_not_given_again(answered: MakeRun) -> None:
+    setup = prepared(answered(prompts=["one", "two"]))
+    one, other = ReviewSession(setup, 0.0), ReviewSession(setup, 0.0)
+    assert one.next("anna") == 0
+    one.record(request(0, "rating", value=3))
+    assert other.next("bo") == 1
+
+
 def test_an_answer_that_nobody_rated_goes_to_another_reviewer(
     answered: MakeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -69,7 +69,25 @@ def test_a_secret_lasts_a_day(answered: MakeRun, link: Link) -> None:
         assert (link(prepared(folder)) == first) is same
 
 
-@pytest.mark.parametrize("damage", ["{}", "not JSON", ""])
+def test_each_of_two_servers_has_its_link_again(answered: MakeRun, link: Link) -> None:
+    """Also where they serve different queues, and one that was killed starts while the other one runs."""
+    folder = answered()
+    all_rows, some = prepared(folder), prepared(folder, sample=3)
+    servers = [open_review(ReviewSession(one), 0) for one in (all_rows, all_rows, some)]
+    urls = [one.url for one in servers]
+    assert len(set(urls)) == 3
+    for number, setup in enumerate((all_rows, all_rows, some)):
+        servers[number].listener.close()
+        assert link(setup) == urls[number]
+        servers[number] = open_review(ReviewSession(setup), 0)
+    for server in servers:
+        server.listener.close()
+    assert [link(some), link(all_rows)] == [urls[2], urls[0]]
+
+
+@pytest.mark.parametrize(
+    "damage", ["{}", "not JSON", "", '{"secret": "a", "ports": [1], "last": 0}']
+)
 def test_a_damaged_file_is_replaced(answered: MakeRun, link: Link, damage: str) -> None:
     folder = answered()
     first = link(prepared(folder))

@@ -162,8 +162,10 @@ class ReviewSession:
     def next(self, reviewer: str) -> int | None:
         """Another answer for a reviewer, which goes to nobody else; None if there is none.
 
-        An answer that this reviewer got before is not given again: their vote about it may still be on its way.
+        An answer that this reviewer got before is not given again: their vote about it may still be on its way. Votes that
+        another server of the same run saved count too.
         """
+        self.read()
         with self._lock:
             own = self._reviewers.get(reviewer, ReviewerVotes()).done()
             rated = {n for votes in self._reviewers.values() for n in votes.rated()}

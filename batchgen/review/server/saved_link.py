@@ -1,6 +1,6 @@
 """The link of a review, the same after a restart on one day: an open page continues without a new link.
 
-    .batchgen/review.json   0600, in a folder of 0700: a secret, and the port
+    .batchgen/review.json   0600, in a folder of 0700: a secret, and the ports of each queue
 
 The token is a keyed hash of the queue by the secret: a page of another queue, whose numbers mean other answers, is rejected.
 """
@@ -9,9 +9,9 @@ import hashlib
 import hmac
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from batchgen.errors import BatchgenError
@@ -21,19 +21,41 @@ from batchgen.state.run_folder import RunFolder, read_json
 LINK_SECONDS = 24 * 3600.0
 """After this time a start makes a new secret."""
 _SECRET_BYTES = 24
+_MAX_PORTS = 8
 
 
 @dataclass(frozen=True, slots=True)
 class SavedLink:
-    """The secret of links, and the port of the last one; 0 for any."""
+    """The secret of links.
+
+    Attributes:
+        ports: of earlier links by queue; two servers of one queue have two.
+        last: the port of the last link; 0 without one.
+    """
 
     secret: str
-    port: int = 0
+    ports: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    last: int = 0
 
     def token(self, queue: Mapping[str, object]) -> str:
         """The token of links to a queue."""
         digest = hmac.digest(self.secret.encode(), fingerprint(queue).encode(), hashlib.sha256)
         return digest.hex()[:32]
+
+    def known_ports(self, token: str) -> list[int]:
+        """Ports that pages may still be open on: those of the same queue, then the last one of any queue."""
+        own = [*self.ports.get(_name(token), ()), *([self.last] if self.last else [])]
+        return list(dict.fromkeys(own))
+
+    def served(self, token: str, port: int) -> "SavedLink":
+        """The same with a port of a token."""
+        own = list(dict.fromkeys([*self.ports.get(_name(token), ()), port]))
+        return replace(self, ports={**self.ports, _name(token): own[-_MAX_PORTS:]}, last=port)
+
+
+def _name(token: str) -> str:
+    """A name of a queue that does not open its page."""
+    return hashlib.sha256(token.encode()).hexdigest()[:16]
 
 
 def link_path(run: RunFolder) -> Path:
@@ -44,11 +66,14 @@ def link_path(run: RunFolder) -> Path:
 def read_link(run: RunFolder) -> SavedLink:
     """The link of an earlier start on this day, or a new one."""
     path = link_path(run)
-    with suppress(OSError, BatchgenError, KeyError, ValueError):  # a new link takes its place
+    with suppress(
+        OSError, BatchgenError, KeyError, ValueError, AttributeError, TypeError
+    ):  # a new link takes its place
         found = path.stat()
         if not found.st_mode & 0o077 and 0 <= time.time() - found.st_mtime <= LINK_SECONDS:
             content = read_json(path)
-            return SavedLink(str(content["secret"]), int(content["port"]))
+            ports = {str(k): [int(one) for one in v] for k, v in content["ports"].items()}
+            return SavedLink(str(content["secret"]), ports, int(content["last"]))
     return SavedLink(secrets.token_urlsafe(_SECRET_BYTES))
 
 

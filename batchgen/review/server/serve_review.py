@@ -3,8 +3,9 @@
 import errno
 import os
 import socket
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from batchgen.errors import ResourceError, UsageError
@@ -82,11 +83,12 @@ def open_review(session: ReviewSession, port: int) -> ReviewServer:
             check_takes_votes(run.folder)
     folder = session.setup.run.folder
     link = read_link(folder)
-    listener = _bind_again(link.port) if port == 0 and link.port else None
+    token = link.token(session.identity)
+    listener = _bind_again(link.known_ports(token)) if port == 0 else None
     if listener is None:
         listener = _bind(port)
-    server = ReviewServer(session, listener, link.token(session.identity))
-    write_link(folder, replace(link, port=server.port))
+    server = ReviewServer(session, listener, token)
+    write_link(folder, link.served(token, server.port))
     return server
 
 
@@ -102,12 +104,12 @@ def _bind(port: int) -> socket.socket:
     return listener
 
 
-def _bind_again(port: int) -> socket.socket | None:
-    """The port of an earlier start; None if another program has it now."""
-    try:
-        return _bind(port)
-    except (UsageError, ResourceError):
-        return None
+def _bind_again(ports: Sequence[int]) -> socket.socket | None:
+    """The first free one of the ports of earlier starts; None if other programs have them all now."""
+    for port in ports:
+        with suppress(UsageError, ResourceError):
+            return _bind(port)
+    return None
 
 
 def _port_error(port: int, error: OSError) -> UsageError | ResourceError:
