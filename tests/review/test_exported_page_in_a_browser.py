@@ -64,3 +64,20 @@ def test_a_browser_that_keeps_nothing_still_gives_the_file(
     press(page, "r1", "2")
     expect(page.locator("#status")).to_contain_text("download")
     assert ratings(page, tmp_path) == [("r0", 4), ("r1", 2)]
+
+
+def test_what_a_text_area_changes_is_not_an_edit_and_half_a_character_is_replaced(
+    answered: MakeRun, show: Show, tmp_path: Path
+) -> None:
+    path = tmp_path / "page.html"
+    export_review(prepared(answered(prompts=["one\r\ntwo\rthree", "next"])), path)
+    opened = show(path.as_uri())
+    page = enter(opened, "anna")
+    press(page, "r0", "e", "Control+Enter")
+    expect(page.locator("#status")).to_contain_text("unchanged")
+    page.keyboard.press("Escape")
+    press(page, "r0", "c")
+    page.locator("#panel textarea").evaluate("area => { area.value = 'half \\ud83d'; }")
+    page.keyboard.press("Control+Enter")
+    (vote,) = downloaded(page, tmp_path)
+    assert (vote.kind, vote.comment) == ("comment", "half \ufffd")

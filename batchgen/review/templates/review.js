@@ -201,6 +201,7 @@
     made.forEach((one, index) => one.setAttribute("aria-pressed", PLACES[index] === chosen));
     return [node("p", "line", say("which"), ...made)];
   };
+  const inArea = (text) => text.replace(/\r\n?/g, "\n"); // a text area has no other ends of lines
   const writing = (title, text, save, ...before) => {
     const area = node("textarea", "");
     area.value = text;
@@ -208,7 +209,7 @@
     area.maxLength = 1000000;
     area.dir = "auto";
     area.setAttribute("aria-label", title);
-    const saved = () => save(area.value);
+    const saved = () => save(area.value.replace(/\p{Cs}/gu, "\ufffd")); // half a character is not JSON
     area.addEventListener("keydown", (event) => {
       if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) { event.preventDefault(); saved(); }
     });
@@ -223,7 +224,7 @@
     if (original != null && typeof original !== "string") return tell(say("too_long_to_edit"));
     const earlier = mine(current.n).findLast((one) => one.kind === "edit" && (one.place ?? null) === wanted);
     const save = (text) => {
-      if (text === (original ?? "")) return tell(say("unchanged"));
+      if (text === inArea(original ?? "")) return tell(say("unchanged"));
       return vote("edit", { edited_text: text, ...(wanted ? { place: wanted } : {}) });
     };
     writing(say("edit_title"), earlier?.edited_text ?? original ?? "", save, ...placeButtons(wanted, edit));
