@@ -51,7 +51,7 @@ class ResponseFormat(Section):
     @classmethod
     def _distinct(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if len(set(value)) < len(value):
-            raise ValueError("contains a text twice")
+            raise ValueError("contains a text twice; remove one of them")
         return value
 
     @field_validator("columns")
@@ -60,7 +60,7 @@ class ResponseFormat(Section):
         if unknown := ", ".join(sorted(set(value) - set(_OF_COLUMNS))):
             raise ValueError(f"{unknown}: expected one of {', '.join(_OF_COLUMNS)}")
         if len(value) > 1:
-            raise ValueError("names several columns; expected one")
+            raise ValueError("names several columns, expected one; remove the others")
         return value
 
     @property
@@ -77,7 +77,7 @@ class ResponseFormat(Section):
         forms = self._forms()
         if len(forms) > 1:
             raise ValueError(
-                f"{forms[1]} cannot be combined with {forms[0]}: an answer has one form"
+                f"{forms[1]} cannot be combined with {forms[0]}: an answer has one form; remove one of them"
             )
         if not forms and not self.columns:
             raise ValueError(f"defines no form; set one of {', '.join(FORMS)} or columns")

@@ -72,6 +72,8 @@ CASES = [
     Case("text for a section", "decoding: greedy\n", "7:1", "decoding", "expected a mapping; found the text 'greedy'", "Write its keys on lines beneath: preset, max_new_tokens, min_new_tokens, temperature, top_p, top_k, min_p, repetition_penalty, no_repeat_ngram_size, num_beams, length_penalty, stop_strings, num_return_sequences, logprobs, response_format, columns, generation_kwargs."),
     Case("empty text", "profiles: {p: {model: {revision: ''}}}\n", "7:24", "profiles.p.model.revision", "expected text; found an empty text", "Leave the key out."),
     Case("empty text in a list", "decoding: {response_format: {choice: [a, '']}}\n", "7:42", "decoding.response_format.choice[1]", "expected text; found an empty text", "Write a text, or remove the item."),
+    Case("text twice in a choice", "decoding: {response_format: {choice: [a, a]}}\n", "7:30", "decoding.response_format.choice", "contains a text twice", "Remove one of them."),
+    Case("two forms", "decoding: {response_format: {regex: a, choice: [a]}}\n", "7:40", "decoding.response_format.choice", "choice cannot be combined with regex: an answer has one form", "Remove one of them."),
     Case("variable that is not set", "description: ${env:BATCHGEN_NOT_SET}\n", "7:1", "description", "the environment variable BATCHGEN_NOT_SET is not set, or empty", "Export BATCHGEN_NOT_SET=..., or write a default: ${env:BATCHGEN_NOT_SET:-value}."),
     Case("vars as a list", "vars: [1]\n", "7:1", "vars", "expected a mapping of names to values", "Write vars: {NAME: value}."),
     Case("mapping as a variable", "vars: {a: {b: 1}}\n", "7:8", "vars.a", "expected text, a number or true/false; found a list or a mapping", "Write a single value."),

@@ -37,7 +37,7 @@ _REQUIRED: Mapping[str, str] = {
     "output": "Write output: {path: out/my-job}.",
     "output.path": "Write the folder of the run.",
 }
-_ADVICE = re.compile("(.+); ((?:give|leave|put|rename|set|use) .+)", re.DOTALL)
+_ADVICE = re.compile("(.+); ((?:give|leave|put|remove|rename|set|use) .+)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
