@@ -27,9 +27,9 @@ _EXACT_INTEGERS = 2**53
 _BLOCK = 20_000
 """Rows in memory."""
 
-_FORMULA = re.compile(r"\s*(?:[=＝]|[+\-@＋－＠].*[(|])", re.DOTALL)
+_FORMULA = re.compile(r"\s*(?:[=＝]|[+\-@＋－＠].*\w[(|])", re.DOTALL)
 """Texts that a spreadsheet program runs when it opens a CSV file: = begins any formula; + - @ begin lists and numbers too,
-but a formula that calls a function has ( and one that starts a program has |."""
+but a formula that calls a function has ( after its name, and one that starts a program has | there."""
 
 Row = Mapping[str, Any]
 

@@ -59,7 +59,16 @@ FORMULAS = [
     "- 2+cmd|'/C calc'!A0",
     "＝1",
 ]
-TEXTS = ["- a list\n- more", "-1", "+8613800138000", "@anna", "a=b(c)", "'=1", "", "(x)"]
+TEXTS = [
+    "- a list (short)\n- [more](x)",
+    "-1",
+    "+8613800138000",
+    "@anna",
+    "a=b(c)",
+    "'=1",
+    "",
+    "(x)",
+]
 
 
 def test_csv_has_no_formulas(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
