@@ -392,3 +392,28 @@ def test_a_broken_or_missing_cache_only_recompiles_kernels(tmp_path: Path) -> No
         file.write_bytes(file.read_bytes()[:100])
     assert printed(submitted, NUMBA_CACHE_DIR=str(cache)) == "True"
     assert printed(submitted, NUMBA_CACHE_DIR="/dev/null/nowhere") == "True"
+
+
+BITS = """
+import hashlib, torch
+from batchgen.engines.torch.continuous.forward.compiled_linear import CompiledLinear, products_work
+for page in {pages}:
+    case = compiled._case(3, (64, 64, page), torch.float32)
+    part = compiled.kernel_attention(*case, stored=False)
+    print(page, hashlib.sha256(part.values.numpy().tobytes()).hexdigest())
+if products_work():
+    gate, up, x = (row_kernels.drawn(*shape) for shape in ((128, 40), (192, 40), (7, 40)))
+    gated = CompiledLinear(gate, None).gated(x, CompiledLinear(up[:128], None))
+    print("gated", hashlib.sha256(gated.numpy().tobytes()).hexdigest())
+"""
+
+
+@pytest.mark.soak
+def test_kernels_compute_the_same_bits_when_they_are_compiled_and_when_they_are_loaded(
+    tmp_path: Path,
+) -> None:
+    # A row that a run repeats on the next day must have the same answer.
+    first = printed(BITS.format(pages=(4, 64)), NUMBA_CACHE_DIR=str(tmp_path))
+    for pages in ((4, 64), (64, 4)):
+        later = printed(BITS.format(pages=pages), NUMBA_CACHE_DIR=str(tmp_path))
+        assert sorted(later.splitlines()) == sorted(first.splitlines())

@@ -38,14 +38,25 @@ def inlined(function: _Function) -> _Function:
 
 
 def called(function: _Function) -> _Function:
-    """Decorator for a part of kernels that is compiled once."""
+    """Decorator for a part of kernels that is compiled once. It may not sum in any order, see `part_of_each`."""
     made: Any = njit(error_model="numpy", fastmath=_FLAGS)(function)
+    return cast(_Function, made)
+
+
+def part_of_each(function: _Function) -> _Function:
+    """Decorator for a part whose bits depend on how it is compiled: LLVM inlines it into each kernel.
+
+    A part that stays a function has the same name in all kernels, and a process uses the first one that it compiles or loads
+    for all of them. Copies may sum in different orders: the run that compiles the kernels and the next one, which loads them,
+    would differ in last bits.
+    """
+    made: Any = njit(error_model="numpy", fastmath=_FLAGS, forceinline=True)(function)
     return cast(_Function, made)
 
 
 def of_numbers(function: _Function) -> _Function:
     """The same, for functions whose result does not matter if an input is NaN."""
-    made: Any = njit(error_model="numpy", fastmath={*_FLAGS, "nnan"})(function)
+    made: Any = njit(error_model="numpy", fastmath={*_FLAGS, "nnan"}, forceinline=True)(function)
     return cast(_Function, made)
 
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from batchgen.engines.torch.continuous.forward.kernels.jit import Floats, called, of_numbers
+from batchgen.engines.torch.continuous.forward.kernels.jit import Floats, of_numbers, part_of_each
 
 _FLOAT = np.float32
 _ZERO, _HALF, _ONE = _FLOAT(0), _FLOAT(0.5), _FLOAT(1)
@@ -28,7 +28,7 @@ def _highest(scores: Floats) -> np.float32:
     return highest
 
 
-@called
+@part_of_each
 def softmax(scores: Floats, exponents: NDArray[np.int32]) -> np.float32:
     """Softmax in place; returns the log of the sum of exponentials.
 
