@@ -19,6 +19,7 @@ CHANGELOG = """
 - **Time**: `plan` estimates how long a run takes, from earlier runs on this machine or with `--measure`; the bar's estimate counts tokens.
 - `Plan`, `RunResult` and `Comparison` show the summary of the command line, by `print` and in notebooks.
 - **Nights**: `run --notify`, `run --prometheus`, examples for schedulers, `purge --older-than`.
+- `export` to CSV puts an apostrophe before a text that a spreadsheet program would run as a formula, and counts these cells.
 - `plan` and `run` warn of forms in a column (`decoding.response_format.columns`) for which no answer that ends is found.
 - Gates with `baseline: previous` find the run of an earlier day where `output.path` contains `${date}`. The manifest contains conditions and findings of gates as values (`condition`, `facts`) next to their text, and the report words them in its language.
 - `review --mask` and `report --mask` mask personal data on the page. A restart of `review` has the same link for a day.
