@@ -174,7 +174,7 @@ def test_a_package_that_is_not_installed_is_named(tmp_path: Path) -> None:
 def test_threads_of_a_pool_that_wait_for_work_do_not_keep_the_process(tmp_path: Path) -> None:
     program = (
         "from concurrent.futures import ThreadPoolExecutor; import sys\n"
-        "pool = ThreadPoolExecutor(1); pool.submit(print, 'worked').result()\n"
+        "pool = ThreadPoolExecutor(1); pool.submit(print, 'worked', flush=True).result()\n"
         "sys.argv = ['batchgen', 'verify', 'absent']\n"
         "from batchgen.__main__ import main\nmain()\n"
     )

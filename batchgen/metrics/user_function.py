@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
+from importlib.machinery import ModuleSpec, SourceFileLoader
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Annotated, Literal, Self
 
 import numpy as np
@@ -193,20 +194,30 @@ def _from_file(file: Path) -> ModuleType:
     return found
 
 
+class _SourceLoader(SourceFileLoader):
+    """Compiles the file itself. Python's compiled copy may be that of an older file: it compares only seconds and size."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        del fullname
+        code: CodeType = self.source_to_code(self.get_data(self.path), self.path)
+        return code
+
+
 def _execute(file: Path) -> ModuleType:
     try:
         file.read_bytes()
     except OSError as error:
         message = f"{file}: cannot be read: {error.strerror}"
         raise DataError(message, hint="Give the path of a Python file.") from error
-    name = f"batchgen_user_{hashlib.sha256(str(file).encode()).hexdigest()[:16]}"
-    found = importlib.util.spec_from_file_location(name, file)
-    if found is None or found.loader is None:
+    if file.suffix != ".py":
         raise DataError(f"{file}: is not a Python file", hint="Give a file whose name ends in .py.")
-    module = importlib.util.module_from_spec(found)
+    name = f"batchgen_user_{hashlib.sha256(str(file).encode()).hexdigest()[:16]}"
+    loader = _SourceLoader(name, str(file))
+    module = importlib.util.module_from_spec(ModuleSpec(name, loader, origin=str(file)))
+    module.__file__ = str(file)
     sys.modules[name] = module  # dataclasses look their module up
     try:
-        found.loader.exec_module(module)
+        loader.exec_module(module)
     except KeyboardInterrupt:
         raise
     except BaseException as error:
