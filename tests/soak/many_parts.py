@@ -14,6 +14,7 @@ import resource
 import signal
 import sys
 import time
+import traceback
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import cache
@@ -131,6 +132,8 @@ def start(folder: RunFolder, load: Load, chance: random.Random) -> int:
     try:
         work(folder, load, dies_after)
         code = 0
+    except BaseException:  # noqa: BLE001  the process ends here, without Python's own report
+        traceback.print_exc()
     finally:
         os._exit(code)
 

@@ -52,6 +52,11 @@ class MemberRecord:
         return str(self.content.get("shard", self.name))
 
     @property
+    def division(self) -> str:
+        """The number of shards of its division, or "any"; by its name, since the content is written when it is locked already."""
+        return "any" if self.name.startswith("any-") else self.name.rpartition("-of-")[2]
+
+    @property
     def is_alive(self) -> bool:
         """Whether its process lives, as far as its lock shows it on this machine."""
         return self.is_locked
@@ -238,8 +243,8 @@ def _lock(path: Path) -> int | None:
 
 def _check_others(folder: RunFolder, me: ShardMember, shard: Shard) -> None:
     others = [one for one in members(folder) if one.name != me.name and one.is_alive]
-    kind = str(shard.count) if shard.count else "any"
-    different = [one for one in others if one.shard.rpartition("/")[2] != kind]
+    division = str(shard.count) if shard.count else "any"
+    different = [one for one in others if one.division != division]
     if different:
         mine = f"shard {shard}" if shard.count else "--shard any"
         raise LockedError(
