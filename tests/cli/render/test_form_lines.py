@@ -19,8 +19,8 @@ def test_plan_and_summary_name_the_form(make_job: MakeJob) -> None:
     assert "regex from column q · after '</think>'" in shown
     done = CliRunner().invoke(cli, ["run", job])
     assert "1 of 1 answer reached decoding.max_new_tokens before the end of their" in done.output
-    said = " ".join(done.output.split())
-    assert "see whether the model writes '</think>', after which the form begins" in said
+    summary = " ".join(done.output.split())
+    assert "see whether the model writes '</think>', after which the form begins" in summary
 
 
 @pytest.mark.parametrize(

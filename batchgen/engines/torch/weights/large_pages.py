@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 
 LARGE_PAGE = 2**21
+"""Bytes."""
 _BLOCK = 32 * LARGE_PAGE
+"""Bytes that are mapped at once. Those that no tensor reaches are never touched, so that the system gives no memory for them."""
 _LINE = 64
 """Bytes of a cache line, where each weight begins."""
 

@@ -16,10 +16,10 @@ from batchgen.engines.torch.weights.large_pages import LargePages
 from batchgen.planning.host_processor import read_processor
 from batchgen.storage.cache_folder import cache_folder
 
-_MEASURED = (1536, 576, 24)
-"""Outputs, inputs and number of weights, which no cache holds together."""
 Allocate = Callable[[tuple[int, ...]], Tensor]
 """Makes a float32 tensor of a shape, not initialised."""
+_MEASURED = (1536, 576, 24)
+"""Outputs, inputs and number of weights, which no cache holds together."""
 _REPEATS = 12
 """With four, the first measurements of a process were wrong: 0.73 to 0.96 with AVX2, where later ones were 1.1 to 1.5, and all with twelve 1.16 to 1.29."""
 
@@ -157,12 +157,8 @@ def compiled_is_faster() -> bool:
     if not products_work():
         return False
     folder = cache_folder() / "products"
-    return (
-        kept_speedup(
-            folder, read_processor(), _measure, what="compiled float32 products in large pages"
-        )
-        > 1.0
-    )
+    what = "compiled float32 products in large pages"
+    return kept_speedup(folder, read_processor(), _measure, what=what) > 1.0
 
 
 def _measure() -> float:
