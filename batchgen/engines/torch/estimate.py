@@ -19,8 +19,8 @@ from batchgen.engines.torch.capacity import (
     padded_budget,
     step_workers,
 )
-from batchgen.engines.torch.continuous.forward.linear import choose_packing
 from batchgen.engines.torch.continuous.forward.llama import is_supported
+from batchgen.engines.torch.continuous.forward.products.linear import choose_packing
 from batchgen.engines.torch.memory import build_without_weights, free_memory, planned_memory
 from batchgen.engines.torch.model import (
     building,

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from batchgen.engines.torch.continuous.forward.linear import packing_works
+from batchgen.engines.torch.continuous.forward.products.linear import packing_works
 from batchgen.engines.torch.engine import open_torch_engine
 from batchgen.engines.torch.estimate import TorchEstimate, estimate_torch_engine
 from batchgen.engines.torch.memory import weight_bytes

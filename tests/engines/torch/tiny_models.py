@@ -48,6 +48,7 @@ _STATES: dict[str, Any] = {
 }
 FAMILIES: dict[str, dict[str, Any]] = {
     "llama": {"head_dim": 8},
+    "qwen2": {},
     "qwen3": {"head_dim": 8},
     "gemma3_text": {
         "head_dim": 8,
@@ -86,9 +87,14 @@ FAMILIES: dict[str, dict[str, Any]] = {
 }
 
 
-def tiny_model(family: str, dtype: torch.dtype = torch.float64) -> PreTrainedModel:
-    """A random model whose answers differ from prompt to prompt. float64 avoids near ties between tokens."""
-    config = AutoConfig.for_model(family, **{**_COMMON, **FAMILIES[family]})
+def tiny_model(
+    family: str, dtype: torch.dtype = torch.float64, **changes: object
+) -> PreTrainedModel:
+    """A random model whose answers differ from prompt to prompt. float64 avoids near ties between tokens.
+
+    `changes`: of its config.
+    """
+    config = AutoConfig.for_model(family, **{**_COMMON, **FAMILIES[family], **changes})
     loader = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

@@ -5,13 +5,13 @@ from functools import partial
 
 import torch
 
-from batchgen.engines.torch.continuous.forward.kept_speedup import time_in_turns
-from batchgen.engines.torch.continuous.forward.linear import (
+from batchgen.engines.torch.continuous.forward.processor import has_bfloat16_products
+from batchgen.engines.torch.continuous.forward.products.kept_speedup import time_in_turns
+from batchgen.engines.torch.continuous.forward.products.linear import (
     MakeLinear,
     PackedLinear,
     packing_works,
 )
-from batchgen.engines.torch.continuous.forward.processor import has_bfloat16_products
 
 _ROWS = (8, 64, 256)
 """Rows of the products measured: few and many of a decoding step, and of prompts."""

@@ -26,7 +26,7 @@ class TorchMachine:
     def bfloat16_speedup(self) -> float | None:
         """As measured; None without packed bfloat16 products."""
         require_room_for_torch()
-        from batchgen.engines.torch.continuous.forward.kept_speedup import (  # noqa: PLC0415  see above
+        from batchgen.engines.torch.continuous.forward.products.kept_speedup import (  # noqa: PLC0415  see above
             kept_speedup,
         )
         from batchgen.engines.torch.precision.product_speed import (  # noqa: PLC0415  see above

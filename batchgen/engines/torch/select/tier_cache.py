@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from pydantic import TypeAdapter
 
-from batchgen.engines.torch.continuous.forward.linear import Packing
+from batchgen.engines.torch.continuous.forward.products.linear import Packing
 from batchgen.engines.torch.model_files import ModelFiles
 from batchgen.storage.record_cache import KeyedRecord, RecordCache
 

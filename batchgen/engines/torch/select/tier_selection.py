@@ -14,7 +14,7 @@ import torch
 
 from batchgen.engines.torch.capacity import packable_bytes
 from batchgen.engines.torch.continuous.forward.kernel_check import kernel_facts
-from batchgen.engines.torch.continuous.forward.linear import choose_packing
+from batchgen.engines.torch.continuous.forward.products.linear import choose_packing
 from batchgen.engines.torch.memory import weight_bytes
 from batchgen.engines.torch.model import LoadedModel
 from batchgen.engines.torch.model_files import ModelFiles

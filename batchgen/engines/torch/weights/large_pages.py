@@ -32,17 +32,17 @@ class LargePages:
     def __init__(self) -> None:
         self._free = torch.empty(0, dtype=torch.uint8)
 
-    def empty(self, shape: tuple[int, ...]) -> Tensor:
-        """A float32 tensor, not initialised.
+    def empty(self, shape: tuple[int, ...], /, *, dtype: torch.dtype = torch.float32) -> Tensor:
+        """A tensor, not initialised.
 
         Raises:
             MemoryError: the system has no memory for it.
         """
-        size = prod(shape) * torch.float32.itemsize
+        size = prod(shape) * dtype.itemsize
         if size > len(self._free):
             self._free = _block(max(size, _BLOCK))
         place, self._free = self._free[:size], self._free[-(-size // _LINE) * _LINE :]
-        return place.view(torch.float32).view(shape)
+        return place.view(dtype).view(shape)
 
 
 def _block(size: int) -> Tensor:

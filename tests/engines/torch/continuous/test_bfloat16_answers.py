@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from batchgen.engines.torch.continuous.continuous_tier import BatchShape
-from batchgen.engines.torch.continuous.forward import attention, linear
+from batchgen.engines.torch.continuous.forward import attention
+from batchgen.engines.torch.continuous.forward.products import linear
 from batchgen.engines.torch.continuous.forward.transformers_model import TransformersForward
 from batchgen.engines.torch.continuous.kv_store import KVStoreSizes
 from batchgen.engines.torch.continuous.workers import Forward

@@ -16,7 +16,7 @@ from batchgen.job.spec import ModelSpec
 
 NEEDED = """
 import torch
-from batchgen.engines.torch.continuous.forward import compiled_linear
+from batchgen.engines.torch.continuous.forward.products import compiled_linear
 from batchgen.engines.torch.continuous.forward.kernels import matmul, norm, paged, team
 from batchgen.engines.torch.continuous.forward.kernels.compile_early import compile_kernels
 from tests.engines.torch.tiny_models import engine, prompts, requests, tiny_model

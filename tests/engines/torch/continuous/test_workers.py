@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from batchgen.engines.torch.continuous.continuous_tier import BatchShape
-from batchgen.engines.torch.continuous.forward.linear import packing_works
+from batchgen.engines.torch.continuous.forward.products.linear import packing_works
 from batchgen.engines.torch.continuous.forward.transformers_model import TransformersForward
 from batchgen.engines.torch.continuous.kv_store import (
     KVStore,

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from batchgen.engines.torch.continuous.forward.kept_speedup import kept_speedup
-from batchgen.engines.torch.continuous.forward.linear import PlainLinear
+from batchgen.engines.torch.continuous.forward.products.kept_speedup import kept_speedup
+from batchgen.engines.torch.continuous.forward.products.linear import PlainLinear
 from batchgen.engines.torch.precision.product_speed import (
     measure_bfloat16_speedup,
     packed_bfloat16_works,

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from batchgen.engines.torch.continuous.forward.linear import WidenedLinear
 from batchgen.engines.torch.continuous.forward.llama import LlamaForward
+from batchgen.engines.torch.continuous.forward.products.linear import WidenedLinear
 from batchgen.engines.torch.continuous.kv_store import KVStore
 from batchgen.engines.torch.continuous.workers import LogitsSpec
 from batchgen.engines.torch.select import continuous_probe

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import batchgen.engines.torch as torch_engine
-from batchgen.engines.torch.continuous.forward.linear import Packing
+from batchgen.engines.torch.continuous.forward.products.linear import Packing
 from batchgen.engines.torch.model_files import ModelFiles
 from batchgen.engines.torch.select.tier_cache import (
     ComputeSettings,

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from batchgen.engines.torch.continuous.forward.linear import packing_works
+from batchgen.engines.torch.continuous.forward.products.linear import packing_works
 
 pytestmark = [
     pytest.mark.soak,

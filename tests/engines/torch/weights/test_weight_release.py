@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from batchgen.engines.torch.continuous.forward.linear import packing_works
 from batchgen.engines.torch.continuous.forward.llama import LlamaForward
+from batchgen.engines.torch.continuous.forward.products.linear import packing_works
 from batchgen.engines.torch.engine import TorchEngine
 from batchgen.engines.torch.model import LoadedModel, load_model
 from batchgen.engines.torch.tier import NoText

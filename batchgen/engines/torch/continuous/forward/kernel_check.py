@@ -26,7 +26,7 @@ _status: dict[tuple[str, torch.dtype], str] = {}
 def kernel_facts(weight: Tensor) -> Mapping[str, str]:
     """For the manifest: for each kernel "numba", or "torch" and why numba's cannot be used with such weights."""
     narrow = weight.dtype == torch.bfloat16
-    names = ("attention", "norm", "rotary" if narrow else "products")
+    names = ("attention", "norm", "products", *(["rotary", "layers"] if narrow else []))
     suits = kernels_suit(weight)
     return {
         name: _status.get((name, weight.dtype), "torch") if suits else "torch" for name in names

@@ -95,18 +95,32 @@ class TokenLayout:
         """Runs of tiles with similar numbers of tokens, at most one for each thread: fewer if there is little to read."""
         key = len(tiles), threads, token_bytes
         if key not in self.plans:
-            done = [0, *accumulate(self.seen[:, 1].tolist())]
-            tokens = [done[last] - done[first] for first, last, _ in tiles.tolist()]
-            parts = min(threads, sum(tokens) * token_bytes // _BYTES_OF_A_THREAD)
-            self.plans[key] = cut_evenly(tokens, max(1, parts))
+            read = sum(self._seen_of(tiles)) * token_bytes
+            self.plans[key] = self.even_runs(
+                tiles, max(1, min(threads, read // _BYTES_OF_A_THREAD))
+            )
         runs: Sequence[Run] = self.plans[key]
         return runs
+
+    def even_runs(self, tiles: Tensor, parts: int) -> Sequence[Run]:
+        """At most so many runs of tiles with similar numbers of tokens."""
+        return cut_evenly(self._seen_of(tiles), parts)
+
+    def _seen_of(self, tiles: Tensor) -> list[int]:
+        """For each tile, the tokens to which its tokens attend."""
+        done = [0, *accumulate(self.seen[:, 1].tolist())]
+        return [done[last] - done[first] for first, last, _ in tiles.tolist()]
 
     def _tokens_of_rows(self) -> list[int]:
         """For each token, the number of tokens of its row."""
         rows = self.seen[:, 0]
         counts: list[int] = torch.bincount(rows)[rows].tolist()
         return counts
+
+
+def most_tile_tokens(group: int) -> int:
+    """Tokens of a tile, with so many query heads per kv head."""
+    return max(1, _TILE_QUERIES // group)
 
 
 def kernel_supports_attention(new: LayerQkv, layer: KVLayer) -> bool:
@@ -146,7 +160,7 @@ def kernel_attention(
     high, group = layer.values.shape[3], heads // kv_heads
     part = PartialAttention(torch.empty(tokens, heads, high), torch.empty(tokens, heads))
     kernel = _attention(group, (width, high, size), NUMBERS[new.q.dtype])
-    tiles = layout.tiles(max(1, _TILE_QUERIES // group), size)
+    tiles = layout.tiles(most_tile_tokens(group), size)
     fresh = (new.q, new.k[:0], new.v[:0]) if stored else (new.q, new.k, new.v)
     arrays = [
         array_of(tensor) for tensor in (*fresh, layer.keys, layer.values, layout.pages, layout.seen)

@@ -25,9 +25,14 @@ from torch.nn import functional
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from batchgen.engines.torch.continuous.forward.attention import AttentionRule, LayerQkv
+from batchgen.engines.torch.continuous.forward.compiled_layers import (
+    CompiledLayers,
+    LayerShape,
+    compile_layers,
+)
 from batchgen.engines.torch.continuous.forward.kernel_check import kernels_suit
 from batchgen.engines.torch.continuous.forward.kernel_dispatch import attention_works
-from batchgen.engines.torch.continuous.forward.linear import (
+from batchgen.engines.torch.continuous.forward.products.linear import (
     GroupedLinear,
     Linear,
     MakeLinear,
@@ -138,6 +143,13 @@ class LlamaForward:
             attention_works(
                 self._heads.queries // self._heads.keys, (width, width, PAGE_TOKENS), model.dtype
             )
+        heads = self._heads
+        shape = LayerShape(
+            config.hidden_size, width, heads.queries, heads.keys, config.intermediate_size
+        )
+        self._compiled: CompiledLayers | None = compile_layers(
+            self._layers, self._norm, self._head, shape
+        )
 
     def products(self) -> list[tuple[Callable[[Tensor], Tensor], int]]:
         """One product of each shape and kind, and the width of its input; `use_row_counts` was not called."""
@@ -146,21 +158,17 @@ class LlamaForward:
         def added(linear: Linear) -> Callable[[Tensor], Tensor]:
             return lambda x: linear.add(x, torch.zeros(len(x), hidden))
 
-        def multiplied(x: Tensor) -> Tensor:
-            return layer.up.multiply(x, torch.ones(len(x), inner, dtype=x.dtype))
-
         return [
             (layer.qkv, hidden),
             (added(layer.out), attended),
-            (layer.gate.silu, hidden),
-            (multiplied, hidden),
+            (lambda x: gated(layer.gate, layer.up, x), hidden),
             (added(layer.down), inner),
             (self._head.logits, hidden),
         ]
 
     def use_row_counts(self, counts: ProductRows) -> None:
         """Compute all products at these counts of rows only, so that a row's bits do not depend on the batch."""
-        self._counts = counts
+        self._counts, self._compiled = counts, None
         self._head = GroupedLinear(self._head, counts)
         self._layers = [
             replace(
@@ -198,11 +206,13 @@ class LlamaForward:
     @torch.inference_mode()
     def __call__(self, batch: StepBatch, store: KVStore) -> Tensor:
         """Run a step with the keys and values of `store`: logits [drawn, vocab], in float32 or the model's dtype."""
-        attend, tokens = StepAttention(batch, store), len(batch.token_ids)
         x: Tensor = self._padded(self._embed(batch.token_ids).to(self._residual_dtype))
         half = self._heads.width // 2
         cos, sin = self._rotary(x, batch.positions[None])
         waves = torch.complex(cos[0, :, :half].contiguous(), sin[0, :, :half].contiguous())
+        if self._compiled is not None and self._compiled.suits(store):
+            return self._compiled(x, waves, batch, store)
+        attend, tokens = StepAttention(batch, store), len(batch.token_ids)
         last = len(self._layers) - 1
         for number, layer in enumerate(self._layers):
             attended = attend(self._fresh(number, x, waves)).reshape(tokens, -1)

@@ -396,7 +396,7 @@ def test_a_broken_or_missing_cache_only_recompiles_kernels(tmp_path: Path) -> No
 
 BITS = """
 import hashlib, torch
-from batchgen.engines.torch.continuous.forward.compiled_linear import CompiledLinear, products_work
+from batchgen.engines.torch.continuous.forward.products.compiled_linear import CompiledLinear, products_work
 for page in {pages}:
     case = compiled._case(3, (64, 64, page), torch.float32)
     part = compiled.kernel_attention(*case, stored=False)

@@ -201,7 +201,7 @@ power: Callable[[np.int32], np.float32] = _power
 
 
 @njit(inline="always", error_model="numpy", fastmath={"contract"})  # sums in the order written
-def _gated(gate: np.float32, up: np.float32) -> np.float32:
+def gated_number(gate: np.float32, up: np.float32) -> np.float32:
     """`up` times SiLU of `gate`."""
     x = -gate * _LOG2_E
     x = _MOST_POWER if x > _MOST_POWER else x
@@ -243,7 +243,7 @@ def _gate_tile(gate: Floats, out: int, rows: int, outputs: int) -> None:
     made = array_at(pointer(out), (rows, outputs), np.float32)
     for row in range(rows):
         for n in range(PANEL):
-            made[row, n] = _gated(gate[row, n], made[row, n])
+            made[row, n] = gated_number(gate[row, n], made[row, n])
 
 
 @called

@@ -4,10 +4,28 @@ from collections.abc import Callable
 
 import numpy as np
 
-from batchgen.engines.torch.continuous.forward.kernels.jit import Floats, Numbers, fitted, kernel
+from batchgen.engines.torch.continuous.forward.kernels.jit import (
+    Floats,
+    Numbers,
+    fitted,
+    kernel,
+    part_of_each,
+)
 
 _FLOAT = np.float32
 _ZERO, _ONE = _FLOAT(0), _FLOAT(1)
+
+
+@part_of_each
+def normalize(x: Floats, weight: Floats, eps: np.float32, out: Numbers) -> None:
+    """The kernel `rms_norm`."""
+    for row in range(len(x)):
+        total = _ZERO
+        for n in range(len(weight)):
+            total += x[row, n] * x[row, n]
+        scale = _ONE / np.sqrt(total / _FLOAT(len(weight)) + eps)
+        for n in range(len(weight)):
+            out[row, n] = fitted(x[row, n] * scale * weight[n], out)
 
 
 def rms_norm(number: str) -> Callable[..., None]:
@@ -21,12 +39,6 @@ def rms_norm(number: str) -> Callable[..., None]:
     """
 
     def norm(x: Floats, weight: Floats, eps: np.float32, out: Numbers) -> None:
-        for row in range(len(x)):
-            total = _ZERO
-            for n in range(len(weight)):
-                total += x[row, n] * x[row, n]
-            scale = _ONE / np.sqrt(total / _FLOAT(len(weight)) + eps)
-            for n in range(len(weight)):
-                out[row, n] = fitted(x[row, n] * scale * weight[n], out)
+        normalize(x, weight, eps, out)
 
     return kernel(f"void(float32[:,::1], float32[::1], float32, {number}[:,::1])", norm)

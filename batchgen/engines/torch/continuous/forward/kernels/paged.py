@@ -126,18 +126,26 @@ def _store(k: Numbers, v: Numbers, keys: Numbers, values: Numbers, place: int) -
             values[head, place, d] = v[head, d]
 
 
+@inlined
+def put_tokens(
+    k: Numbers, v: Numbers, keys: Numbers, values: Numbers, pages: Ints, tokens: Ints
+) -> None:
+    """The kernel `put`."""
+    size = keys.shape[3]
+    for token in range(len(tokens)):
+        row, count, shared = tokens[token]
+        own = count - shared - 1
+        page = pages[row, -(-shared // size) + own // size]
+        _store(k[token], v[token], keys[page], values[page], own % size)
+
+
 def put(number: str) -> Callable[..., None]:
     """Compile the storing of new keys and values; the arguments are those of `attend`, in this order: k, v, keys, values, pages, tokens."""
 
     def store(
         k: Numbers, v: Numbers, keys: Numbers, values: Numbers, pages: Ints, tokens: Ints
     ) -> None:
-        size = keys.shape[3]
-        for token in range(len(tokens)):
-            row, count, shared = tokens[token]
-            own = count - shared - 1
-            page = pages[row, -(-shared // size) + own // size]
-            _store(k[token], v[token], keys[page], values[page], own % size)
+        put_tokens(k, v, keys, values, pages, tokens)
 
     return kernel(
         f"void({number}[:,:,:], {number}[:,:,:], {number}[:,:,:,::1], {number}[:,:,:,::1], int64[:,::1], int64[:,::1])",
@@ -153,7 +161,70 @@ def _scaled(group: int, q: Numbers, head: int, scale: np.float32, queries: Float
             queries[row, d] = wide(q[row // group, head * group + row % group, d]) * scale
 
 
-def attend(group: int, widths: tuple[int, int, int], number: str) -> Callable[..., None]:  # noqa: C901, PLR0915  all of a tile's computation in one loop
+@inlined
+def attend_tiles(  # noqa: C901, PLR0915  all of a tile's computation in one loop
+    group: int, widths: tuple[int, int, int, int], q: Numbers, k: Numbers, v: Numbers, keys: Numbers, values: Numbers,
+    pages: Ints, tokens: Ints, tiles: Ints,
+    scale: np.float32, out: Floats, mass: Floats,
+) -> None:  # fmt: skip
+    """The kernel `attend`; constant: query heads per kv head, numbers of a key and of a value, columns of them at a time."""
+    width, high, key_lanes, value_lanes = widths
+    heads, size = keys.shape[1], keys.shape[3]
+    most = np.max(tiles[:, 1] - tiles[:, 0]) * group
+    room = np.max(tokens[:, 1]) // _PADDING * _PADDING + 3 * _PADDING
+    scores = np.empty((most, room), np.float32)
+    exponents = np.empty(room, np.int32)
+    queries = np.empty((most, width), np.float32)
+    sums = np.empty((most, high), np.float32)
+    a, b, c = queries.ctypes.data, scores.ctypes.data, sums.ctypes.data
+    blocks, counts = _blocks(keys, values, pages, tokens, tiles, group)
+    at = 0
+    for tile in range(len(tiles)):  # noqa: PLR1702  the same
+        first, last = tiles[tile, 0], tiles[tile, 1]
+        rows, half, shared = (last - first) * group, counts[tile], tokens[first, 2]
+        for token in range(first, min(last, len(k))):
+            own = tokens[token, 1] - shared - 1
+            page = pages[tokens[token, 0], -(-shared // size) + own // size]
+            _store(k[token], v[token], keys[page], values[page], own % size)
+        for head in range(heads):
+            _scaled(group, q[first:last], head, scale, queries)
+            scores[:rows] = _ZERO
+            sums[:rows] = _ZERO
+            for index in range(at, at + half):
+                block = blocks[index]
+                row, begin = block[6], block[4]
+                columns = -(-block[5] // key_lanes) * key_lanes
+                add_product(
+                    key_lanes, a + row * width * 4, width * 4, block[0], block[2],
+                    b + (row * room + begin) * 4, room * 4,
+                    (block[7], columns, width), blocks[index + 1], keys,
+                )  # fmt: skip
+                if begin < shared:
+                    scores[row : row + block[7], begin + block[5] : begin + columns] = _ZERO
+            at += half
+            for row in range(rows):
+                count = tokens[first + row // group, 1]
+                end = -(-count // _PADDING) * _PADDING
+                scores[row, count:end] = -np.inf
+                mass[first + row // group, head * group + row % group] = softmax(
+                    scores[row, :end], exponents
+                )
+                # Places after a token have weight 0, not nearly 0.
+                scores[row, count:] = _ZERO
+            for index in range(at, at + half):
+                block = blocks[index]
+                row = block[6]
+                add_product(
+                    value_lanes, b + (row * room + block[4]) * 4, room * 4, block[0], block[2],
+                    c + row * high * 4, high * 4,
+                    (block[7], high, block[5]), blocks[index + 1], values,
+                )  # fmt: skip
+            at += half
+            for row in range(rows):
+                out[first + row // group, head * group + row % group] = sums[row]
+
+
+def attend(group: int, widths: tuple[int, int, int], number: str) -> Callable[..., None]:
     """Compile attention for `group` query heads per kv head; `widths`: numbers of a key and of a value, tokens of a page.
 
     A number is a float32, or an int16 with the bits of a bfloat16. The arguments of the kernel, in this order:
@@ -175,64 +246,14 @@ def attend(group: int, widths: tuple[int, int, int], number: str) -> Callable[..
     width, high, page = widths
     key_lanes, value_lanes = lanes_of(page), lanes_of(high)
 
-    def paged(  # noqa: C901, PLR0915  the same
+    def paged(
         q: Numbers, k: Numbers, v: Numbers, keys: Numbers, values: Numbers,
         pages: Ints, tokens: Ints, tiles: Ints,
         scale: np.float32, out: Floats, mass: Floats,
     ) -> None:  # fmt: skip
-        heads, size = keys.shape[1], keys.shape[3]
-        most = np.max(tiles[:, 1] - tiles[:, 0]) * group
-        room = np.max(tokens[:, 1]) // _PADDING * _PADDING + 3 * _PADDING
-        scores = np.empty((most, room), np.float32)
-        exponents = np.empty(room, np.int32)
-        queries = np.empty((most, width), np.float32)
-        sums = np.empty((most, high), np.float32)
-        a, b, c = queries.ctypes.data, scores.ctypes.data, sums.ctypes.data
-        blocks, counts = _blocks(keys, values, pages, tokens, tiles, group)
-        at = 0
-        for tile in range(len(tiles)):  # noqa: PLR1702  the same
-            first, last = tiles[tile, 0], tiles[tile, 1]
-            rows, half, shared = (last - first) * group, counts[tile], tokens[first, 2]
-            for token in range(first, min(last, len(k))):
-                own = tokens[token, 1] - shared - 1
-                page = pages[tokens[token, 0], -(-shared // size) + own // size]
-                _store(k[token], v[token], keys[page], values[page], own % size)
-            for head in range(heads):
-                _scaled(group, q[first:last], head, scale, queries)
-                scores[:rows] = _ZERO
-                sums[:rows] = _ZERO
-                for index in range(at, at + half):
-                    block = blocks[index]
-                    row, begin = block[6], block[4]
-                    columns = -(-block[5] // key_lanes) * key_lanes
-                    add_product(
-                        key_lanes, a + row * width * 4, width * 4, block[0], block[2],
-                        b + (row * room + begin) * 4, room * 4,
-                        (block[7], columns, width), blocks[index + 1], keys,
-                    )  # fmt: skip
-                    if begin < shared:
-                        scores[row : row + block[7], begin + block[5] : begin + columns] = _ZERO
-                at += half
-                for row in range(rows):
-                    count = tokens[first + row // group, 1]
-                    end = -(-count // _PADDING) * _PADDING
-                    scores[row, count:end] = -np.inf
-                    mass[first + row // group, head * group + row % group] = softmax(
-                        scores[row, :end], exponents
-                    )
-                    # Places after a token have weight 0, not nearly 0.
-                    scores[row, count:] = _ZERO
-                for index in range(at, at + half):
-                    block = blocks[index]
-                    row = block[6]
-                    add_product(
-                        value_lanes, b + (row * room + block[4]) * 4, room * 4, block[0], block[2],
-                        c + row * high * 4, high * 4,
-                        (block[7], high, block[5]), blocks[index + 1], values,
-                    )  # fmt: skip
-                at += half
-                for row in range(rows):
-                    out[first + row // group, head * group + row % group] = sums[row]
+        attend_tiles(
+            group, (width, high, key_lanes, value_lanes), q, k, v, keys, values, pages, tokens, tiles, scale, out, mass
+        )  # fmt: skip
 
     return kernel(
         f"void({number}[:,:,:], {number}[:,:,:], {number}[:,:,:],"

@@ -39,6 +39,19 @@ def _turn(head: Numbers, weight: Floats, waves: Floats, scale: np.float32) -> No
         head[2 * n + 1] = fitted(a * sin + b * cos, head)
 
 
+@inlined
+def turn_heads(
+    heads: Numbers, weights: Floats, eps: np.float32, waves: Floats, normed: bool
+) -> None:
+    """The kernel `turn`; `normed` is constant."""
+    for token in range(len(heads)):
+        for head in range(len(weights)):
+            scale = _ONE
+            if normed:
+                scale = _scale(heads[token, head], eps)
+            _turn(heads[token, head], weights[head], waves[token], scale)
+
+
 def turn(*, normed: bool) -> Callable[..., None]:
     """Compile the rotation of heads, after an RMSNorm of each head if they are `normed`.
 
@@ -50,11 +63,6 @@ def turn(*, normed: bool) -> Callable[..., None]:
     """
 
     def rotate(heads: Numbers, weights: Floats, eps: np.float32, waves: Floats) -> None:
-        for token in range(len(heads)):
-            for head in range(len(weights)):
-                scale = _ONE
-                if normed:
-                    scale = _scale(heads[token, head], eps)
-                _turn(heads[token, head], weights[head], waves[token], scale)
+        turn_heads(heads, weights, eps, waves, normed)
 
     return kernel("void(int16[:,:,::1], float32[:,::1], float32, float32[:,:,::1])", rotate)

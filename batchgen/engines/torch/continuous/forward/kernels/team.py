@@ -1,6 +1,6 @@
 """A second thread for products: it waits for the next one without sleeping, since they follow each other within microseconds.
 
-    mailbox     int64 [20]: posted, done, asleep, which product, and its ten arguments
+    mailbox     int64 [20]: posted, done, asleep, whether the product is gated, and the arguments of its kernel
 
 The owner writes a product, then adds one to `posted`. The thread computes it, then sets `done` to the same number. If nothing
 is posted for a while, the thread sets `asleep` and returns; the owner, after it has posted, reads that and wakes the thread. Both write
@@ -14,8 +14,9 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from batchgen.engines.torch.continuous.forward.kernels.jit import Ints, kernel
+from batchgen.engines.torch.continuous.forward.kernels.jit import Ints, inlined, kernel
 from batchgen.engines.torch.continuous.forward.kernels.matmul import compute_gated, compute_product
+from batchgen.engines.torch.continuous.forward.kernels.tiles import compute_tiles
 
 POSTED, DONE, ASLEEP, GATED, FIRST = 0, 1, 2, 3, 4
 """Places in a mailbox; `FIRST` is that of the first argument."""
@@ -71,23 +72,28 @@ store: Callable[[int, int, int], None] = _store
 pause = cast(Callable[[], None], _pause)
 
 
+@inlined
+def _wait(address: int, seen: int) -> bool:
+    """Wait until something is posted after `seen`; False if nothing is for a while, and the thread counts as asleep."""
+    looks = 0
+    while load(address, POSTED) == seen:
+        pause()
+        looks += 1
+        if looks >= _LOOKS_BEFORE_SLEEP:
+            store(address, ASLEEP, 1)
+            if load(address, POSTED) == seen:
+                return False
+            store(address, ASLEEP, 0)
+    return True
+
+
 def serve() -> Callable[..., None]:
-    """Compile what the thread does: it computes what is posted, until nothing is for a while."""
+    """Compile what the thread does for products of float32: it computes what is posted, until nothing is for a while."""
 
     def served(box: Ints) -> None:
-        address, seen, looks = box.ctypes.data, box[DONE], 0
-        while True:
-            if load(address, POSTED) == seen:
-                pause()
-                looks += 1
-                if looks < _LOOKS_BEFORE_SLEEP:
-                    continue
-                store(address, ASLEEP, 1)
-                if load(address, POSTED) == seen:
-                    return
-                store(address, ASLEEP, 0)
+        address, seen = box.ctypes.data, box[DONE]
+        while _wait(address, seen):
             seen += 1
-            looks = 0
             one = (
                 box[FIRST], box[FIRST + 1], box[FIRST + 2], box[FIRST + 3], box[FIRST + 4],
                 box[FIRST + 5], box[FIRST + 6], box[FIRST + 7], box[FIRST + 8], box[FIRST + 9],
@@ -99,6 +105,22 @@ def serve() -> Callable[..., None]:
             store(address, DONE, seen)
 
     return kernel("void(int64[::1])", served)
+
+
+def serve_tiles() -> Callable[..., None]:
+    """Compile the same for products in tiles."""
+
+    def served_tiles(box: Ints) -> None:
+        address, seen = box.ctypes.data, box[DONE]
+        while _wait(address, seen):
+            seen += 1
+            compute_tiles(
+                box[FIRST], box[FIRST + 1], box[FIRST + 2], box[FIRST + 3], box[FIRST + 4], box[FIRST + 5],
+                box[FIRST + 6], box[FIRST + 7], box[FIRST + 8], box[FIRST + 9], box[FIRST + 10], box[FIRST + 11],
+            )  # fmt: skip
+            store(address, DONE, seen)
+
+    return kernel("void(int64[::1])", served_tiles)
 
 
 def post() -> Callable[..., None]:

@@ -4,32 +4,30 @@ Both are measured once on each machine, as a worker uses them (one thread, 24 ro
 batch (all threads, six rows). With several threads, each computes some of the outputs.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cache
 
 import torch
 from torch import Tensor
 
-from batchgen.engines.torch.continuous.forward.kept_speedup import kept_speedup, time_in_turns
 from batchgen.engines.torch.continuous.forward.kernel_check import drawn, kernel_works
+from batchgen.engines.torch.continuous.forward.products.kept_speedup import kept_speedup
+from batchgen.engines.torch.continuous.forward.products.panel_linear import (
+    MEASURED,
+    Allocate,
+    PanelLinear,
+    drawn_weight,
+    speedup_of_kernels,
+)
 from batchgen.engines.torch.weights.large_pages import LargePages
 from batchgen.planning.host_processor import read_processor
 from batchgen.storage.cache_folder import cache_folder
 
-Allocate = Callable[[tuple[int, ...]], Tensor]
-"""Makes a float32 tensor of a shape, not initialised."""
-_MEASURED = (1536, 576, 24)
-"""Outputs, inputs and number of weights, which no cache holds together."""
-_REPEATS = 12
-"""With four, the first measurements of a process were wrong: 0.73 to 0.96 with AVX2, where later ones were 1.1 to 1.5, and all with twelve 1.16 to 1.29."""
+_ROWS = 24
 
 
-class CompiledLinear:
-    """The product with a packed copy of a float32 weight. See `Linear`.
-
-    Attributes:
-        ahead: address of the weight that is used next, 0 if unknown.
-    """
+class CompiledLinear(PanelLinear):
+    """The product with a packed copy of a float32 weight. See `Linear`."""
 
     def __init__(
         self, weight: Tensor, bias: Tensor | None, allocate: Allocate = torch.empty
@@ -39,7 +37,7 @@ class CompiledLinear:
         self.outputs, inputs = weight.shape
         self.ahead = 0
         panels = weight.view(self.outputs // panel, panel, inputs).transpose(1, 2)
-        self._packed = allocate(tuple(panels.shape)).copy_(panels)
+        self._packed = allocate(tuple(panels.shape), dtype=torch.float32).copy_(panels)
         self._bias = bias
 
     @staticmethod
@@ -53,22 +51,15 @@ class CompiledLinear:
     def __call__(self, x: Tensor) -> Tensor:
         return self._product(x, None)
 
-    def silu(self, x: Tensor) -> Tensor:
-        return torch.nn.functional.silu(self(x), inplace=True)
-
     def add(self, x: Tensor, to: Tensor) -> Tensor:
         if to.dtype != x.dtype:
             return to.add_(self(x))
         return self._product(x, to)
 
-    def multiply(self, x: Tensor, by: Tensor) -> Tensor:
-        return by.mul_(self(x))
-
     def logits(self, x: Tensor) -> Tensor:
         return self(x)
 
     def gated(self, x: Tensor, up: "CompiledLinear") -> Tensor:
-        """SiLU of the product times that of `up`, which has the same shape."""
         if self._bias is not None or up._bias is not None:
             return self.silu(x).mul_(up(x))
         return self._compute(_multiply_gated(), x, up.address, up.ahead, gated=True)
@@ -95,12 +86,6 @@ class CompiledLinear:
         return out
 
 
-def link_products(order: Sequence[CompiledLinear]) -> None:
-    """Let each product prefetch the first panel of the next, the last one that of the first."""
-    for one, other in zip(order, [*order[1:], *order[:1]], strict=True):
-        one.ahead = other.address
-
-
 # The kernels are imported at their first use: they need numba, which may be missing.
 
 
@@ -113,7 +98,7 @@ def _panel() -> int:
 
 @cache
 def _compute_panels() -> Callable[..., None]:
-    from batchgen.engines.torch.continuous.forward import product_threads
+    from batchgen.engines.torch.continuous.forward.products import product_threads
 
     return product_threads.compute_panels
 
@@ -162,30 +147,12 @@ def compiled_is_faster() -> bool:
 
 
 def _measure() -> float:
-    """Times of products by oneDNN relative to those by the kernels."""
-    outputs, inputs, count = _MEASURED
-    weight = drawn(outputs, inputs)
-    packed = [torch.ops.mkldnn._reorder_linear_weight(weight, None) for _ in range(count)]
-    memory = LargePages()
-    compiled = [CompiledLinear(weight, None, memory.empty) for _ in range(count)]
-    link_products(compiled)
-    usual = torch.get_num_threads()
-    totals = [0.0, 0.0]
-    try:
-        for threads, rows in ((1, 24), (usual, 6)):
-            torch.set_num_threads(threads)
-            x = drawn(rows, inputs)
+    weight, memory = drawn_weight(), LargePages()
+    packed = [torch.ops.mkldnn._reorder_linear_weight(weight, None) for _ in range(MEASURED[2])]
+    compiled = [CompiledLinear(weight, None, memory.empty) for _ in range(MEASURED[2])]
 
-            def by_onednn(x: Tensor = x) -> None:
-                for one in packed:
-                    torch.ops.mkldnn._linear_pointwise(x, one, None, "none", [], "")
+    def by_onednn(one: Tensor) -> Callable[[Tensor], object]:
+        return lambda x: torch.ops.mkldnn._linear_pointwise(x, one, None, "none", [], "")
 
-            def by_kernels(x: Tensor = x) -> None:
-                for one in compiled:
-                    one(x)
-
-            times = time_in_turns(by_onednn, by_kernels, _REPEATS)
-            totals = [total + time for total, time in zip(totals, times, strict=True)]
-    finally:
-        torch.set_num_threads(usual)
-    return totals[0] / totals[1]
+    x = drawn(_ROWS, MEASURED[1])
+    return speedup_of_kernels([by_onednn(one) for one in packed], compiled, x)

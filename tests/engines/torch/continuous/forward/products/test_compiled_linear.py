@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from batchgen.engines.torch.continuous.forward import compiled_linear
-from batchgen.engines.torch.continuous.forward.compiled_linear import (
+from batchgen.engines.torch.continuous.forward.products import compiled_linear
+from batchgen.engines.torch.continuous.forward.products.compiled_linear import (
     CompiledLinear,
     products_work,
 )
-from batchgen.engines.torch.continuous.forward.linear import (
+from batchgen.engines.torch.continuous.forward.products.linear import (
     PackedLinear,
     float32_linear,
     gated,
@@ -87,7 +87,7 @@ def test_a_gate_of_any_size() -> None:
 
 
 def test_a_weight_of_no_whole_panels_is_left_to_onednn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("batchgen.engines.torch.continuous.forward.linear.compiled_is_faster", lambda: True)  # fmt: skip
+    monkeypatch.setattr("batchgen.engines.torch.continuous.forward.products.linear.compiled_is_faster", lambda: True)  # fmt: skip
     assert isinstance(float32_linear(torch.randn(100, 32), None), PackedLinear)
     assert isinstance(float32_linear(torch.randn(128, 32), None), CompiledLinear)
 

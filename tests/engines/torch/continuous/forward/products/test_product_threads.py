@@ -7,7 +7,10 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from batchgen.engines.torch.continuous.forward.compiled_linear import CompiledLinear, products_work
+from batchgen.engines.torch.continuous.forward.products.compiled_linear import (
+    CompiledLinear,
+    products_work,
+)
 
 pytestmark = pytest.mark.skipif(not products_work(), reason="no numba or no AVX2")
 

@@ -2,12 +2,13 @@
 
     weights     packed copy     products
     float32     float32         as torch computes them, by oneDNN or by kernels of our own (`compiled_linear.py`)
-    bfloat16    bfloat16        bfloat16, summed in float32      processors with instructions for that
+    bfloat16    bfloat16        bfloat16, summed in float32      processors with instructions for that: by oneDNN, or with
+                                                                 AMX by kernels of our own (`tile_linear.py`)
     bfloat16    float32         the same, by float32 products    other processors: torch's would take ten times as long
 
 A packed product is as fast or faster at any number of rows, applies SiLU, add or multiply while the result is in cache,
-and computes each row identically in any batch: the plain one uses another kernel for one to three rows. (In bfloat16
-this holds within groups of row counts only: `GroupedLinear`.) The packed copy takes the place of the weight, which is
+and computes each row identically in any batch: the plain one uses another kernel for one to three rows. (That of oneDNN in
+bfloat16 does so within groups of row counts only: `GroupedLinear`.) The packed copy takes the place of the weight, which is
 freed (`weights/weight_release.py`). The operators are private in torch, so
 they are tested once (`packing_works`) and not used if they are missing or wrong.
 """
@@ -21,13 +22,20 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from batchgen.engines.torch.continuous.forward.compiled_linear import (
-    Allocate,
+from batchgen.engines.torch.continuous.forward.processor import has_bfloat16_products
+from batchgen.engines.torch.continuous.forward.products.compiled_linear import (
     CompiledLinear,
     compiled_is_faster,
+)
+from batchgen.engines.torch.continuous.forward.products.panel_linear import (
+    Allocate,
+    PanelLinear,
     link_products,
 )
-from batchgen.engines.torch.continuous.forward.processor import has_bfloat16_products
+from batchgen.engines.torch.continuous.forward.products.tile_linear import (
+    TileLinear,
+    tiles_are_faster,
+)
 from batchgen.engines.torch.continuous.row_counts import ProductRows
 from batchgen.engines.torch.weights.large_pages import LargePages
 
@@ -196,16 +204,25 @@ def float32_linear(weight: Tensor, bias: Tensor | None, allocate: Allocate = tor
     return PackedLinear(weight, bias)
 
 
+def bfloat16_linear(
+    weight: Tensor, bias: Tensor | None, allocate: Allocate = torch.empty
+) -> Linear:
+    """The faster product with a packed copy of a bfloat16 weight on a CPU with such products."""
+    if tiles_are_faster() and TileLinear.suits(weight):
+        return TileLinear(weight, bias, allocate)
+    return PackedLinear(weight, bias)
+
+
 def gated(gate: Linear, up: Linear, x: Tensor) -> Tensor:
     """SiLU of one product times another."""
-    if isinstance(gate, CompiledLinear) and isinstance(up, CompiledLinear):
+    if isinstance(gate, PanelLinear) and type(gate) is type(up):
         return gate.gated(x, up)
     return up.multiply(x, gate.silu(x))
 
 
 def link_compiled(order: Sequence[Linear]) -> None:
     """Let each compiled product prefetch the next one; `order`: that in which they are used."""
-    link_products([linear for linear in order if isinstance(linear, CompiledLinear)])
+    link_products([linear for linear in order if isinstance(linear, PanelLinear)])
 
 
 def _four_at_least(rows: Tensor) -> Tensor:
@@ -238,9 +255,11 @@ def linear_for(dtype: torch.dtype, packing: Packing | None) -> MakeLinear:
     """Makes the products of a model with weights of `dtype`."""
     if packing is None:
         return PlainLinear
+    make: Callable[..., Linear]
     if packing.dtype == torch.bfloat16:
-        return PackedLinear
-    make = float32_linear if dtype == torch.float32 else WidenedLinear
+        make = bfloat16_linear
+    else:
+        make = float32_linear if dtype == torch.float32 else WidenedLinear
     return partial(make, allocate=LargePages().empty)
 
 

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from batchgen.engines.torch.continuous.forward.compiled_linear import CompiledLinear
-from batchgen.engines.torch.continuous.forward.linear import (
+from batchgen.engines.torch.continuous.forward.processor import has_bfloat16_products
+from batchgen.engines.torch.continuous.forward.products.compiled_linear import CompiledLinear
+from batchgen.engines.torch.continuous.forward.products.linear import (
     Linear,
     PackedLinear,
     Packing,
@@ -14,7 +15,7 @@ from batchgen.engines.torch.continuous.forward.linear import (
     linear_for,
     packing_works,
 )
-from batchgen.engines.torch.continuous.forward.processor import has_bfloat16_products
+from batchgen.engines.torch.continuous.forward.products.tile_linear import TileLinear
 
 pytestmark = pytest.mark.skipif(not packing_works(), reason="no packed products on this machine")
 
@@ -118,7 +119,9 @@ def test_the_packed_copy_of_bfloat16_is_float32_where_the_processor_has_no_produ
     assert choose_packing(100, cpu, torch.float16, 10**6) is None
     assert choose_packing(100, torch.device("meta"), HALF, 10**6) is None
     assert linear_for(HALF, None) is PlainLinear
-    assert linear_for(HALF, Packing(HALF, 1)) is PackedLinear
+    narrow = linear_for(HALF, Packing(HALF, 1))
+    if native:
+        assert isinstance(narrow(drawn(64, 32).to(HALF), None), TileLinear | PackedLinear)
     wide = linear_for(HALF, Packing(torch.float32, 1))
     assert isinstance(wide(drawn(64, 32).to(HALF), None), WidenedLinear)
     single = linear_for(torch.float32, Packing(torch.float32, 1))

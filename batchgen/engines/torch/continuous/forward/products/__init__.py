@@ -1,0 +1,1 @@
+"""Products with constant weights, and the threads that share them."""
