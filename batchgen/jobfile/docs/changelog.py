@@ -8,7 +8,8 @@ CHANGELOG = """
 - **Engines**: `openai` (any server that speaks this protocol), `vllm`, `openvino` and `echo`, in addition to the built-in `transformers`.
 - **Formats**: bfloat16 on processors with units for it, GGUF files, LoRA adapters.
 - **ModelScope**: `model.path: modelscope:OWNER/NAME` (extra `modelscope`), for users whom the hub does not reach.
-- **Speed**: float32 products by kernels that are compiled on the machine, where they are faster than oneDNN's.
+- **Speed**: float32 products by kernels that are compiled on the machine, where they are faster than oneDNN's. With AMX, all layers of
+  a bfloat16 model in one such kernel, and answers that do not depend on the batch.
 - **Answers of a given form**: `decoding.response_format`, probabilities of labels, log-probabilities of tokens, `output.parse`.
 - **Many machines**: `run --shard`, `--merge` and `--ray`, whose workers also query judges; input and output in object storage.
 - **Pages**: `batchgen report`, `compare` of several runs, `history`, `review`, with Markdown and JUnit for CI.

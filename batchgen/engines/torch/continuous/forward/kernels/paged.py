@@ -127,16 +127,52 @@ def _store(k: Numbers, v: Numbers, keys: Numbers, values: Numbers, place: int) -
 
 
 @inlined
+def _run(tokens: Ints, first: int, most: int) -> int:
+    """The number of tokens from `first` on, at most so many, that follow each other in a row."""
+    row, count, shared = tokens[first]
+    last = first + 1
+    while (
+        last < min(first + most, len(tokens))
+        and tokens[last, 0] == row
+        and tokens[last, 1] == count + last - first
+        and tokens[last, 2] == shared
+    ):
+        last += 1
+    return last - first
+
+
+@inlined
+def _store_run(k: Numbers, v: Numbers, keys: Numbers, values: Numbers, place: int) -> None:
+    """Put keys [tokens, width] and values [tokens, high] of one head into its part of a page, from a place on."""
+    for d in range(k.shape[1]):
+        for n in range(len(k)):
+            keys[d, place + n] = k[n, d]
+    for n in range(len(v)):
+        for d in range(v.shape[1]):
+            values[place + n, d] = v[n, d]
+
+
+@inlined
 def put_tokens(
     k: Numbers, v: Numbers, keys: Numbers, values: Numbers, pages: Ints, tokens: Ints
 ) -> None:
-    """The kernel `put`."""
-    size = keys.shape[3]
-    for token in range(len(tokens)):
+    """The kernel `put`: tokens that follow each other in a page are stored together, since its keys are transposed."""
+    size, token = keys.shape[3], 0
+    while token < len(tokens):
         row, count, shared = tokens[token]
         own = count - shared - 1
-        page = pages[row, -(-shared // size) + own // size]
-        _store(k[token], v[token], keys[page], values[page], own % size)
+        page, place = pages[row, -(-shared // size) + own // size], own % size
+        run = _run(tokens, token, size - place)
+        last = token + run
+        for head in range(k.shape[1]):
+            _store_run(
+                k[token:last, head],
+                v[token:last, head],
+                keys[page, head],
+                values[page, head],
+                place,
+            )
+        token += run
 
 
 def put(number: str) -> Callable[..., None]:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import numpy as np
-from llvmlite import ir
+from llvmlite import binding, ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
@@ -27,6 +27,11 @@ Whole = int | np.int64
 Shape = tuple[Whole, Whole, Whole]
 LINE = 64
 """Bytes of a cache line."""
+
+_LANES = 16
+"""Columns that are computed together, if there are as many."""
+_WIDER = 4 if binding.get_host_cpu_features().get("avx512f", False) else 1
+"""How many times as many are, if there are as many: with few rows, additions to the same sums would wait for each other."""
 
 _WHOLE, _NUMBER, _STORED = ir.IntType(64), ir.FloatType(), ir.IntType(16)
 
@@ -67,7 +72,7 @@ def _rows(count: int, lanes: int) -> _Add:
     The arguments: address of a and bytes from row to row, the same of b and of c, number of terms; address of the lines to
     prefetch, bytes from one to the next, and the last one; an array with the type of b.
     """
-    vector = ir.VectorType(_NUMBER, lanes)
+    vector, fetched = ir.VectorType(_NUMBER, lanes), max(1, lanes // _LANES)
 
     @intrinsic
     def add(
@@ -90,9 +95,12 @@ def _rows(count: int, lanes: int) -> _Add:
             for out, total in zip(outs, sums, strict=True):
                 builder.store(builder.load(out, align=4), total)
             with cgutils.for_range(builder, terms) as loop:
-                beyond = builder.icmp_signed(">", loop.index, ahead_last)
-                line = builder.select(beyond, ahead_last, loop.index)
-                prefetch(builder, builder.add(ahead, builder.mul(ahead_step, line)))
+                first = builder.mul(loop.index, _WHOLE(fetched))
+                for number in range(fetched):
+                    index = builder.add(first, _WHOLE(number))
+                    beyond = builder.icmp_signed(">", index, ahead_last)
+                    line = builder.select(beyond, ahead_last, index)
+                    prefetch(builder, builder.add(ahead, builder.mul(ahead_step, line)))
                 right = _columns(builder, (b, b_step, loop.index), lanes, half=half)
                 for one, total in zip(ins, sums, strict=True):
                     place = _place(builder, one, ir.Constant(_WHOLE, 4), loop.index, _NUMBER)
@@ -117,63 +125,90 @@ def _lines(ahead: Ints) -> _Lines:
 
 
 @called
-def _lines_beside(lines: _Lines, number: Whole, terms: Whole) -> tuple[Whole, Whole]:
-    """The first line to prefetch during a number of terms, the `number`-th time, and the index of the last."""
+def _lines_beside(lines: _Lines, group: Whole, number: Whole, terms: Whole) -> tuple[Whole, Whole]:
+    """The first line to prefetch beside a group of columns, and the index of the last; `number`: columns before it, by `lanes`."""
     start, rows, step, columns = lines
     if columns == 1 and step == LINE:
         return start + number * terms * LINE, max(0, rows - number * terms - 1)
-    return (start + number * LINE, rows - 1) if number < columns else (start, 0)
+    return (start + group * LINE, rows - 1) if group < columns else (start, 0)
 
 
 @called
-def _fetch_rest(lines: _Lines, times: Whole, terms: Whole) -> None:
+def _fetch_rest(lines: _Lines, groups: Whole, numbers: Whole, terms: Whole) -> None:
     """Prefetch the lines that are left."""
     start, rows, step, columns = lines
     if columns == 1 and step == LINE:
-        terms *= times
-        times = 1
+        terms *= numbers
+        groups = 1
     for number in range(columns):
-        for row in range(terms if number < times else 0, rows):
+        for row in range(terms if number < groups else 0, rows):
             fetch(start + row * step + number * LINE)
 
 
+_Group = Callable[
+    [Whole, Whole, Whole, Whole, Whole, Whole, Whole, Whole, Whole, Whole, Whole, Numbers], None
+]
 _Product = Callable[[Whole, Whole, Whole, Whole, Whole, Whole, Shape, Ints, Numbers], None]
 
 
-def _by(lanes: int) -> _Product:  # noqa: C901  a case for each number of rows
-    """`add_product` with so many columns at a time."""
+def _group(lanes: int) -> _Group:
+    """Add products of any number of rows and `lanes` columns; the arguments are the number, and those of `_rows`."""
     one, two, three, four, five, six = (_rows(count, lanes) for count in range(1, 7))
+
+    @called
+    def add(
+        rows: Whole, a: Whole, a_step: Whole, b: Whole, b_step: Whole, c: Whole, c_step: Whole, terms: Whole, ahead: Whole,
+        ahead_step: Whole, last: Whole, like: Numbers,
+    ) -> None:  # fmt: skip
+        for _ in range(rows // 6):
+            six(a, a_step, b, b_step, c, c_step, terms, ahead, ahead_step, last, like)
+            a, c = a + 6 * a_step, c + 6 * c_step
+        rest = rows % 6
+        if rest == 1:
+            one(a, a_step, b, b_step, c, c_step, terms, ahead, ahead_step, last, like)
+        elif rest == 2:
+            two(a, a_step, b, b_step, c, c_step, terms, ahead, ahead_step, last, like)
+        elif rest == 3:
+            three(a, a_step, b, b_step, c, c_step, terms, ahead, ahead_step, last, like)
+        elif rest == 4:
+            four(a, a_step, b, b_step, c, c_step, terms, ahead, ahead_step, last, like)
+        elif rest == 5:
+            five(a, a_step, b, b_step, c, c_step, terms, ahead, ahead_step, last, like)
+
+    return add
+
+
+def _by(lanes: int, wider: int) -> _Product:
+    """`add_product` with so many columns at a time, or `wider` times as many while there are as many."""
+    narrow = _group(lanes)
+    wide = narrow if wider == 1 else _group(lanes * wider)
 
     @called
     def add(
         a: Whole, a_step: Whole, b: Whole, b_step: Whole, c: Whole, c_step: Whole, shape: Shape, ahead: Ints, like: Numbers
     ) -> None:  # fmt: skip
         rows, columns, terms = shape
-        lines = _lines(ahead)
-        for column in range(0, columns, lanes):
-            place, last = _lines_beside(lines, column // lanes, terms)
+        lines, column, group = _lines(ahead), 0, 0
+        while column < columns:
+            place, last = _lines_beside(lines, group, column // lanes, terms)
             right, out = b + column * like.itemsize, c + column * 4
-            left = a
-            for _ in range(rows // 6):
-                six(left, a_step, right, b_step, out, c_step, terms, place, lines[2], last, like)
-                left, out = left + 6 * a_step, out + 6 * c_step
-            rest = rows % 6
-            if rest == 1:
-                one(left, a_step, right, b_step, out, c_step, terms, place, lines[2], last, like)
-            elif rest == 2:
-                two(left, a_step, right, b_step, out, c_step, terms, place, lines[2], last, like)
-            elif rest == 3:
-                three(left, a_step, right, b_step, out, c_step, terms, place, lines[2], last, like)
-            elif rest == 4:
-                four(left, a_step, right, b_step, out, c_step, terms, place, lines[2], last, like)
-            elif rest == 5:
-                five(left, a_step, right, b_step, out, c_step, terms, place, lines[2], last, like)
-        _fetch_rest(lines, columns // lanes, terms)
+            if column + lanes * wider <= columns:
+                wide(
+                    rows, a, a_step, right, b_step, out, c_step, terms, place, lines[2], last, like
+                )
+                column += lanes * wider
+            else:
+                narrow(
+                    rows, a, a_step, right, b_step, out, c_step, terms, place, lines[2], last, like
+                )
+                column += lanes
+            group += 1
+        _fetch_rest(lines, group, columns // lanes, terms)
 
     return add
 
 
-_by_sixteen, _by_eight, _by_four = _by(16), _by(8), _by(4)
+_by_sixteen, _by_eight, _by_four = _by(_LANES, _WIDER), _by(8, 1), _by(4, 1)
 
 
 def lanes_of(columns: int) -> int:

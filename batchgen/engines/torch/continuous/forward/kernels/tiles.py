@@ -43,7 +43,7 @@ _LINE = 64
 _GROUP = 128
 """Rows for which a panel is used before it is used for more: their sums stay in the first-level cache."""
 _CACHED = 2**20
-"""Bytes of rows that are used for all panels before the next ones are: they stay in the second-level cache."""
+"""Most bytes of rows that are used for all panels before the next ones are: they stay in the second-level cache."""
 
 _WHOLE, _BYTE = ir.IntType(64), ir.IntType(8)
 _POINTER = _BYTE.as_pointer()
@@ -249,7 +249,8 @@ def compute_tiles(
     x_step, blocks = terms * 2, terms // BLOCK
     size, number_size = blocks * _STEP, 2 if kind in (ROUNDED, GATED) else 4
     sums, ups = np.empty((_GROUP, PANEL), np.float32), np.empty((_GROUP, PANEL), np.float32)
-    piece = max(_GROUP, _CACHED // x_step // _GROUP * _GROUP)
+    pieces = -(-rows * x_step // _CACHED)
+    piece = -(-rows // (pieces * _GROUP)) * _GROUP
     _shape_tiles(min(rows, _ROWS))
     for begin in range(0, rows, piece):  # noqa: PLR1702  pieces of rows, panels, groups of rows
         end = min(begin + piece, rows)

@@ -118,7 +118,9 @@ def _multiply() -> Callable[..., None]:
 @cache
 def tiles_work() -> bool:
     """Whether the kernel works here: it needs AMX, which the system must permit to this process."""
-    if not has_bfloat16_tiles() or not torch.cpu._init_amx():
+    # Private in torch: requests AMX for this process, which Linux permits on demand.
+    request = getattr(torch.cpu, "_init_amx", None)
+    if not has_bfloat16_tiles() or request is None or not request():
         return False
     gate, up, x, to = drawn(64, 96), drawn(64, 96) / 4, drawn(37, 96), drawn(37, 64)
     narrow = [tensor.bfloat16() for tensor in (gate, up, x)]
