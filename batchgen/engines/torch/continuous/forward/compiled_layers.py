@@ -1,4 +1,4 @@
-"""All layers of a step in one kernel (`kernels/layers.py`), where all products are in tiles and attention is a kernel.
+"""All layers of a step in one kernel (`kernels/step_layers.py`), where all products are in tiles and attention is a kernel.
 
 Python's part of a step of 48 rows takes 8 ms otherwise, and a thread that waits for products and one that attends would
 compete for a processor.
@@ -212,6 +212,6 @@ def _addresses(part: LayerParts) -> list[int]:
 
 @cache
 def _kernel(group: int, width: int, *, normed: bool) -> Callable[..., None]:
-    from batchgen.engines.torch.continuous.forward.kernels import layers
+    from batchgen.engines.torch.continuous.forward.kernels import step_layers
 
-    return layers.run_layers(group, width, normed=normed)
+    return step_layers.run_layers(group, width, normed=normed)

@@ -126,7 +126,7 @@ def _lines(ahead: Ints) -> _Lines:
 
 @called
 def _lines_beside(lines: _Lines, group: Whole, number: Whole, terms: Whole) -> tuple[Whole, Whole]:
-    """The first line to prefetch beside a group of columns, and the index of the last; `number`: columns before it, by `lanes`."""
+    """The first line to prefetch while a group of columns is computed, and the index of the last; `number`: columns before it, by `lanes`."""
     start, rows, step, columns = lines
     if columns == 1 and step == LINE:
         return start + number * terms * LINE, max(0, rows - number * terms - 1)
