@@ -1,5 +1,6 @@
 """All layers in one kernel: logits and answers of the forward that computes them one by one, in any batch and with any threads."""
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -59,6 +60,20 @@ class Recorder:
         if found.numel():
             self.distances.append(float((found - wanted).abs().max() / wanted.std()))
         return found
+
+
+def logit_bits(family: str) -> str:
+    """A hash of all logits of some rows; in a process of its own, since it sets what products are used."""
+    pytest.MonkeyPatch().setattr(linear, "tiles_are_faster", lambda: True)
+    forward, found = compiled_forward(family), hashlib.sha256()
+
+    def hashed(batch: StepBatch, store: KVStore) -> Tensor:
+        logits = forward(batch, store)
+        found.update(logits.numpy().tobytes())
+        return logits
+
+    by_row(slots(hashed, CAPACITIES["all places, prompts in chunks"]).generate(requests(MIXED)))
+    return found.hexdigest()
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen3", "qwen2"])

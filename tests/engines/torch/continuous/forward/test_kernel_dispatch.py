@@ -405,6 +405,10 @@ if products_work():
     gate, up, x = (row_kernels.drawn(*shape) for shape in ((128, 40), (192, 40), (7, 40)))
     gated = CompiledLinear(gate, None).gated(x, CompiledLinear(up[:128], None))
     print("gated", hashlib.sha256(gated.numpy().tobytes()).hexdigest())
+from batchgen.engines.torch.continuous.forward.products.tile_linear import tiles_work
+if tiles_work():
+    from tests.engines.torch.continuous.forward.test_compiled_layers import logit_bits
+    print("layers", logit_bits("qwen3"))
 """
 
 
