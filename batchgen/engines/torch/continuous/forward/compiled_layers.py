@@ -4,7 +4,8 @@ Python's part of a step of 48 rows takes 8 ms otherwise, and a thread that waits
 compete for a processor.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -95,17 +96,19 @@ class CompiledLayers:
             [shape.hidden, shape.queries, shape.keys, shape.inner, self._head.outputs, store.sizes.all_pages, page],
             np.int64,
         )  # fmt: skip
+        counters = np.zeros((threads, 8), np.int64)
         arguments = (
             self._with_pages(store), places, sizes, self._eps, self._rule.scale, torch.view_as_real(waves).numpy(),
-            batch.pages.numpy(), batch.seen.numpy(), tiles.numpy(), runs, batch.drawn.numpy(),
-            np.zeros((threads, 8), np.int64),
+            batch.pages.numpy(), batch.seen.numpy(), tiles.numpy(), runs, batch.drawn.numpy(), counters,
         )  # fmt: skip
         kernel = _kernel(group, shape.width, normed=self._normed)
 
         def run(thread: int, _: int) -> None:
-            kernel(*arguments, thread)
+            with _released_on_error(counters):
+                kernel(*arguments, thread)
 
-        compute_runs(run, [(thread, thread + 1) for thread in range(threads)])
+        with _released_on_error(counters):
+            compute_runs(run, [(thread, thread + 1) for thread in range(threads)])
         return logits
 
     def _shared(self, tokens: int) -> Sequence[Tensor]:
@@ -130,6 +133,16 @@ class CompiledLayers:
             layer = store.layer(number, like, like)
             addresses[-2:] = layer.keys.data_ptr(), layer.values.data_ptr()
         return table
+
+
+@contextmanager
+def _released_on_error(counters: NDArray[np.int64]) -> Iterator[None]:
+    """Let threads end that would wait for one that was interrupted; their results are not used."""
+    try:
+        yield
+    except BaseException:
+        counters[:] = np.iinfo(np.int64).max
+        raise
 
 
 def compile_layers(

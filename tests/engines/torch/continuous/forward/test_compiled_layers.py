@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from batchgen.engines.torch.continuous.forward import compiled_layers
 from batchgen.engines.torch.continuous.forward.llama import LlamaForward
 from batchgen.engines.torch.continuous.forward.products import linear
 from batchgen.engines.torch.continuous.forward.products.tile_linear import tiles_work
@@ -107,6 +108,23 @@ def test_a_row_gets_the_same_answer_in_any_batch_and_with_any_threads(family: st
             assert made == alone, (count, name)
     assert alone is not None
     assert len({tuple(one.token_ids) for one in alone.values()}) > len(submitted) // 2
+
+
+def test_threads_end_if_one_of_them_is_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    to_run, kernel = compiled_forward("llama"), compiled_layers._kernel
+    wanted = by_row(slots(to_run).generate(requests(MIXED)))
+
+    def interrupted(*arguments: object) -> None:
+        if arguments[-1] == 0:
+            raise KeyboardInterrupt
+        kernel(2, 8, normed=False)(*arguments)
+
+    torch.set_num_threads(3)
+    with monkeypatch.context() as patched:
+        patched.setattr(compiled_layers, "_kernel", lambda *_args, **_kwargs: interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            list(slots(to_run).generate(requests(MIXED)))
+    assert by_row(slots(to_run).generate(requests(MIXED))) == wanted
 
 
 def test_other_layers_are_computed_one_by_one() -> None:
