@@ -42,8 +42,7 @@ from batchgen.engines.torch.continuous.forward.kernels.tiles import (
 NORM, QKV, QKV_BIAS, TURN, OUT, OUT_BIAS, MLP_NORM, GATE, UP, DOWN, DOWN_BIAS, KEYS, VALUES = range(
     13
 )
-"""Columns of `layers`: addresses, 0 for a bias that there is none of."""
-COLUMNS = 13
+"""Columns of `layers`: addresses; 0 where there is no bias."""
 (
     FINAL_NORM,
     HEAD,
@@ -136,7 +135,7 @@ def run_layers(  # noqa: C901, PLR0915  the story of a step
         mass = array_at(pointer(places[MASS]), (count, heads), np.float32)
         rounded = array_at(pointer(places[ROUNDED_ATTENDED]), (count, attended_width), np.int16)
         page = sizes[PAGE_SIZE]
-        # As `lanes_of`, which is no kernel.
+        # As `lanes_of`, which is not compiled.
         key_lanes = 16 if page % 16 == 0 else 8 if page % 8 == 0 else 4
         begin, end = count * thread // threads, count * (thread + 1) // threads
         first_tile, last_tile = runs[thread]
